@@ -1,0 +1,74 @@
+# Everything there is to do with this project. `make help` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TESTS ?= tests
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test check format bench docs lock clean purge
+
+help:  ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Make .venv/ and install what the package needs
+
+setup-dev: $(STAMP)-dev  ## The same, with what tests and checks need
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed ($$($(PYTHON) --version)): make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "Python's venv is missing: apt-get install python3-venv (or your system's package of that name)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# The editable install needs the build backend; it is locked with the rest, so that nothing unpinned is fetched.
+$(STAMP): requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "installing into $(VENV)/ ..."
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMP)-dev: requirements-dev.lock $(STAMP)
+	@echo "installing what tests need ..."
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: setup  ## Run the example pipeline on a bundled data set; no server needed. ARGS='--fail-at train' shows a failure
+	@$(BIN)/python ml_pipeline/examples/logging_monitoring_example.py $(ARGS)
+
+test: setup-dev  ## Run all tests
+	@$(BIN)/python -m pytest $(TESTS) -n 2 --cov --cov-report=term:skip-covered $(ARGS)
+
+check: setup-dev  ## Format, lint, types, tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(MAKE) --no-print-directory test
+
+format: setup-dev  ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup  ## Measure what observing costs, beside the same work without it
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: setup-dev  ## Write the reference documentation anew from the code
+	@$(BIN)/python docs/build_reference.py
+
+lock: setup-dev  ## Resolve the dependencies anew
+	@for what in "" dev bench; do \
+		$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml \
+			--extra tables $${what:+--extra $$what} --extra build $${what:+-c requirements.lock} \
+			-o requirements$${what:+-$$what}.lock; \
+	done
+
+clean:  ## Remove caches and what was built; keeps logs, data and models
+	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* benchmarks/results
+	@find . -name __pycache__ -not -path './.venv/*' -type d -exec rm -rf {} +
+
+purge: clean  ## Remove logs, data, models and .venv/ too; asks first (YES=1 does not)
+	@[ "$(YES)" = 1 ] || { printf 'remove logs, the audit trail, lineage, alerts, models and .venv? [y/N] '; read answer; [ "$$answer" = y ]; }
+	@rm -rf ml_pipeline/logs ml_pipeline/data_storage artifacts $(VENV)

@@ -1,0 +1,80 @@
+"""What every command of this package does the same way: exit codes, one-line errors, Ctrl-C and SIGTERM.
+
+Exit codes: 0 fine, 1 a step failed, 2 bad input or configuration, 3 insufficient data, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from ml_pipeline._runtime import shutdown
+from ml_pipeline.errors import MLPipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import typer
+
+__all__ = ["BAD_INPUT", "FAILED", "run_command"]
+
+FAILED: Final = 1
+BAD_INPUT: Final = 2
+_INTERRUPTED: Final = 130
+_TERMINATED: Final = 143
+
+
+def run_command(app: typer.Typer, arguments: Sequence[str] | None = None, name: str | None = None) -> int:
+    """Run a command line to its end.
+
+    Args:
+        app: The commands.
+        arguments: What was given; by default the process's own.
+        name: What the program calls itself; by default the name of the script.
+
+    Returns:
+        The exit code. Bad input, whoever noticed it, is one line on stderr and code 2, never a traceback.
+    """
+    from typer.exceptions import TyperException
+
+    try:
+        with _terminable():
+            result: Any = app(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
+    except TyperException as wrong:
+        return _say(f"{wrong.format_message().splitlines()[0]} See --help.", wrong.exit_code)
+    except MLPipelineError as wrong:
+        return _say(str(wrong), BAD_INPUT)
+    except KeyboardInterrupt:
+        return _say("stopped by Ctrl-C; what was done before it is kept", _INTERRUPTED)
+    except SystemExit as stopped:
+        if stopped.code != _TERMINATED:
+            raise
+        return _say("stopped by SIGTERM; what was done before it is kept", _TERMINATED)
+    finally:
+        shutdown()
+    return result if isinstance(result, int) else 0
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that open operations end as cancelled."""
+
+    def stop(_number: int, _frame: object) -> None:
+        raise SystemExit(_TERMINATED)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread: signals are someone else's
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(line: str, code: int) -> int:
+    sys.stderr.write(f"error: {' '.join(line.split())}\n")
+    return code

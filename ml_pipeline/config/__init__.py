@@ -1,0 +1,1 @@
+"""The modules that users call: logging, operations, monitoring, alerting, metrics, lineage and dashboards."""

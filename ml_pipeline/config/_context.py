@@ -1,0 +1,94 @@
+"""Who and what a line of code is running for: one context variable a key, undone by token.
+
+asyncio tasks inherit these variables by themselves; threads and process pools get them through `Carried`.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextvars import Token
+
+__all__ = [
+    "VARIABLES",
+    "Carried",
+    "current",
+    "operation",
+    "operation_id",
+    "restore",
+    "run_id",
+    "span_id",
+    "trace_id",
+    "user_id",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+operation: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_operation", default=None)
+operation_id: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_operation_id", default=None)
+run_id: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_run_id", default=None)
+user_id: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_user_id", default=None)
+trace_id: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_trace_id", default=None)
+span_id: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_span_id", default=None)
+
+VARIABLES: Final[Mapping[str, ContextVar[str | None]]] = {
+    "operation": operation,
+    "operation_id": operation_id,
+    "run_id": run_id,
+    "user_id": user_id,
+    "trace_id": trace_id,
+    "span_id": span_id,
+}
+"""Every variable by the key it has on a log line, in the order of the line's keys."""
+
+
+def current() -> dict[str, str]:
+    """Return the keys that are set here."""
+    return {key: value for key, variable in VARIABLES.items() if (value := variable.get()) is not None}
+
+
+def restore(values: Mapping[str, str | None]) -> list[tuple[ContextVar[str | None], Token[str | None]]]:
+    """Set several variables at once.
+
+    Args:
+        values: New values by key; keys that are not named keep theirs.
+
+    Returns:
+        What `undo` needs.
+    """
+    return [(VARIABLES[key], VARIABLES[key].set(value)) for key, value in values.items()]
+
+
+def undo(tokens: list[tuple[ContextVar[str | None], Token[str | None]]]) -> None:
+    """Set back what `restore` set, in the same context."""
+    for variable, token in reversed(tokens):
+        variable.reset(token)
+
+
+class Carried(Generic[P, R]):
+    """A function together with the context it was taken from: picklable when the function is.
+
+    Args:
+        function: What to call.
+        values: The context to call it in; by default that of the caller.
+    """
+
+    __slots__ = ("_function", "_values")
+
+    def __init__(self, function: Callable[P, R], values: Mapping[str, str | None] | None = None) -> None:
+        self._function = function
+        self._values: dict[str, str | None] = dict.fromkeys(VARIABLES) | dict(current() if values is None else values)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        tokens = restore(self._values)
+        try:
+            return self._function(*args, **kwargs)
+        finally:
+            undo(tokens)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Carried, (self._function, self._values))

@@ -1,0 +1,276 @@
+"""Events as log lines and audit lines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from ml_pipeline.config import _events
+from ml_pipeline.config._channels import AUDIT, ROOT
+from ml_pipeline.config._encoding import rfc3339
+from ml_pipeline.config._events import (
+    AlertEvent,
+    AuditEvent,
+    DriftEvent,
+    Event,
+    LineageEvent,
+    OperationEvent,
+    ResourceSample,
+)
+from ml_pipeline.config._log_format import EXTRA_KEY, message_of
+from ml_pipeline.config._routes import OPERATIONS, OTHERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ml_pipeline.settings import Settings
+
+__all__ = ["EventLog", "publish_audit_record", "publish_configuration_change", "takes_colour"]
+
+_LEVELS: Final = {"fail": logging.ERROR, "cancel": logging.WARNING, "abandon": logging.WARNING}
+_ALERT_LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
+_RESULTS: Final = {"complete": "success", "fail": "failure", "cancel": "cancelled", "abandon": "abandoned"}
+_ENDED: Final = {"complete": "completed", "fail": "failed", "cancel": "cancelled", "abandon": "abandoned"}
+_OBJECT_KEYS: Final = ("dataset_name", "model_name", "output_name", "batch", "source_name", "object")
+_VERSION_KEYS: Final = ("dataset_version", "model_version", "output_version", "version")
+
+
+class EventLog:
+    """The subscriber that writes a line for every event.
+
+    Args:
+        logger_for: Returns the logger of a channel under a shown name.
+        write_audit: Appends the fields of one audit line.
+        require_audit: Raises where the trail is required and cannot be written.
+    """
+
+    def __init__(
+        self,
+        logger_for: Callable[[str, str], logging.Logger],
+        write_audit: Callable[[Mapping[str, Any]], None],
+        require_audit: Callable[[], None],
+    ) -> None:
+        self._logger_for = logger_for
+        self._write_audit = write_audit
+        self._require_audit = require_audit
+
+    def __call__(self, event: Event) -> None:
+        """Log the event, then audit it where its route says so."""
+        match event:
+            case OperationEvent():
+                self._operation(event)
+            case AlertEvent():
+                self._log(event, "alerting", _ALERT_LEVELS[event.severity], _alert_message(event), _fields(event))
+            case ResourceSample():
+                self._log(event, "monitoring_config", logging.INFO, _sample_message(event), _fields(event))
+            case DriftEvent():
+                level = logging.WARNING if event.verdict == "drift" else logging.INFO
+                self._log(
+                    event,
+                    "drift",
+                    level,
+                    f"{event.model} {event.batch}: {event.verdict}. {event.reason}",
+                    _fields(event),
+                )
+            case LineageEvent():
+                self._lineage(event)
+            case AuditEvent():
+                self._write_audit(_audit_fields(event))
+
+    def _operation(self, event: OperationEvent) -> None:
+        route = OPERATIONS[event.kind]
+        if event.type == "start" and route.audited:
+            self._require_audit()
+        context = {
+            "event": event.type,
+            "kind": event.kind,
+            "parent_id": event.parent_id,
+            **event.attributes,
+            "counts": event.counts,
+            "metrics": event.metrics,
+            "duration_seconds": event.duration_seconds,
+        }
+        channel = "inference.predictions" if event.attributes.get("single") else route.channel
+        level = _LEVELS.get(event.type, logging.INFO)
+        self._log(
+            event, "operation_logger", level, _operation_message(event), context, channel=channel, operation=event.name
+        )
+        # One prediction is a line in predictions.log; the batch, or the service's request, is what is audited.
+        if route.audited and event.type in _RESULTS and not event.attributes.get("single"):
+            self._write_audit(_audit_fields(_audit_of(event)))
+
+    def _lineage(self, event: LineageEvent) -> None:
+        names = ", ".join(f"{node.type} {node.name}" for node in event.nodes)
+        self._log(
+            event, "data_lineage", logging.INFO, f"Lineage recorded: {event.kind} of {names}", _lineage_context(event)
+        )
+        if not event.automatic and event.operation_id is None:
+            audited = AuditEvent(
+                time=event.time,
+                run_id=event.run_id,
+                user_id=event.user_id,
+                action=event.kind,
+                object=event.nodes[-1].name if event.nodes else "",
+                version=event.nodes[-1].version if event.nodes else "",
+                result="failure" if any(edge.status == "failed" for edge in event.edges) else "success",
+                details={"nodes": [node.node_id for node in event.nodes]},
+            )
+            self._write_audit(_audit_fields(audited))
+
+    def _log(
+        self,
+        event: Event,
+        shown: str,
+        level: int,
+        message: str,
+        context: Mapping[str, Any],
+        *,
+        channel: str | None = None,
+        operation: str | None = None,
+    ) -> None:
+        logger = self._logger_for(channel or OTHERS[type(event).__name__].channel, shown)
+        if not logger.isEnabledFor(level):
+            return
+        error = getattr(event, "error", None)
+        exception = {"type": error.type, "message": error.message, "stacktrace": error.stacktrace} if error else None
+        extra = {
+            "operation": operation,
+            "operation_id": event.operation_id,
+            "run_id": event.run_id,
+            "user_id": event.user_id,
+            "pipeline": event.pipeline,
+            "exception": exception,
+            "context": {
+                "event_id": event.event_id,
+                **{k: v for k, v in context.items() if v not in (None, "", {}, ())},
+            },
+        }
+        # No call site: the line is about the operation, and the place in our own code would only mislead.
+        record = logger.makeRecord(logger.name, level, "", 0, message, (), None, None, {EXTRA_KEY: extra})
+        record.created, record.msecs = event.time, event.time % 1 * 1000
+        logger.handle(record)
+
+
+def publish_audit_record(record: logging.LogRecord) -> None:
+    """Publish a record of the audit logger as an `AuditEvent`.
+
+    Args:
+        record: Its message is the action; `log_operation` may have given user, object, version and result.
+    """
+    given = getattr(record, EXTRA_KEY, None) or {}
+    context = dict(given.get("context") or {})
+    who = {"user_id": given["user_id"]} if given.get("user_id") else {}
+    _events.publish(
+        AuditEvent(
+            time=record.created,
+            action=message_of(record),
+            object=str(context.pop("object", "")),
+            version=str(context.pop("version", "")),
+            result=str(context.pop("result", "success")),
+            details=context | ({"operation": given["operation"]} if given.get("operation") else {}),
+            **who,
+        )
+    )
+
+
+def takes_colour(stream: Any) -> bool:
+    """Say whether colours may be written: only to a terminal, and never where ``NO_COLOR`` is set."""
+    return not os.environ.get("NO_COLOR") and bool(getattr(stream, "isatty", lambda: False)())
+
+
+def _operation_message(event: OperationEvent) -> str:
+    subject = event.name
+    if event.type == "start":
+        return f"{subject} started"
+    if event.attributes.get("single"):
+        return f"{subject}: {event.attributes.get('decision')}"
+    numbers = ", ".join(f"{key}={value:g}" for key, value in {**event.counts, **event.metrics}.items())
+    if event.type == "progress":
+        return f"{subject} in progress: {numbers}" if numbers else f"{subject} in progress"
+    took = f" after {event.duration_seconds:.3f} s" if event.duration_seconds is not None else ""
+    why = f": {event.error.type or 'error'}: {event.error.message}" if event.error else ""
+    return f"{subject} {_ENDED[event.type]}{took}{why}" + (f" ({numbers})" if numbers else "")
+
+
+def _audit_of(event: OperationEvent) -> AuditEvent:
+    def first(keys: tuple[str, ...]) -> str:
+        return next((str(event.attributes[key]) for key in keys if event.attributes.get(key)), "")
+
+    return AuditEvent(
+        time=event.time,
+        pipeline=event.pipeline,
+        run_id=event.run_id,
+        operation_id=event.operation_id,
+        user_id=event.user_id,
+        action=event.kind,
+        object=first(_OBJECT_KEYS) or event.name,
+        version=first(_VERSION_KEYS),
+        result=_RESULTS[event.type],
+        details={
+            "counts": event.counts,
+            "metrics": event.metrics,
+            "error": event.error.message if event.error else None,
+        },
+    )
+
+
+def _audit_fields(event: AuditEvent) -> dict[str, Any]:
+    context = {
+        "action": event.action,
+        "object": event.object,
+        "version": event.version,
+        "result": event.result,
+        **{key: value for key, value in event.details.items() if value not in (None, "", {})},
+    }
+    fields = {
+        "timestamp": rfc3339(event.time),
+        "level": "INFO",
+        "logger": AUDIT,
+        "channel": AUDIT,
+        "message": event.action,
+        "pipeline": event.pipeline,
+        "operation_id": event.operation_id,
+        "run_id": event.run_id,
+        "user_id": event.user_id or _process_user(),
+        "process": os.getpid(),
+        "thread": threading.current_thread().name,
+        "context": {key: value for key, value in context.items() if value != ""},
+    }
+    return {key: value for key, value in fields.items() if value not in (None, "")}
+
+
+def _process_user() -> str | None:
+    """An audit line without a user names the account the process runs as: someone always did it."""
+    return next((value for name in ("USER", "LOGNAME", "USERNAME") if (value := os.environ.get(name))), None) or (
+        f"uid {os.getuid()}" if hasattr(os, "getuid") else None
+    )
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in type(event).__slots__}
+
+
+def _alert_message(event: AlertEvent) -> str:
+    return f"Alert {event.state} ({event.severity}, {event.kind}): {event.message}"
+
+
+def _sample_message(event: ResourceSample) -> str:
+    return f"{event.name}: cpu {event.cpu_ratio:.0%}, memory {event.memory_bytes / 2**20:.0f} MiB"
+
+
+def _lineage_context(event: LineageEvent) -> dict[str, Any]:
+    return {"kind": event.kind, "nodes": [node.node_id for node in event.nodes], "edges": len(event.edges)}
+
+
+def publish_configuration_change(before: Settings, after: Settings) -> None:
+    """Publish which settings changed, from what to what; never a secret's value."""
+    from ml_pipeline.settings import is_secret
+
+    changed = {
+        name: "***" if is_secret(name) else [getattr(before, name), getattr(after, name)]
+        for name in type(after).model_fields
+        if getattr(before, name) != getattr(after, name)
+    }
+    _events.publish(AuditEvent(action="configuration_change", object=ROOT, details={"changed": changed}))

@@ -1,0 +1,136 @@
+"""A journal of open operations on disk, so that the next start can tell which ones a killed process left open."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from ml_pipeline import _platform
+from ml_pipeline.config._encoding import dumps
+from ml_pipeline.config._log_files import AppendFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+__all__ = ["OperationJournal"]
+
+_NAME: Final = re.compile(r"(?P<host>.+)_(?P<pid>\d+)_(?P<start>[\d.]+)(_\d+)?\.jsonl")
+_COMPACT_BYTES: Final = 1 << 18
+
+
+class OperationJournal:
+    """One file a process: a line when an operation starts, a line when it ends; removed at a clean end.
+
+    The file's name says who writes it: host, pid and start time of the process. A file whose process is gone holds the
+    operations that process never ended. Files of other hosts are left to those hosts. Not thread-safe beyond what
+    single appends are: lines may come in any order.
+
+    Args:
+        folder: Where the journals of all processes lie.
+        open_operations: What is open already, as `started` takes it.
+        process_start: Names the moment a pid's process started, or None where it is gone.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        open_operations: Iterable[Mapping[str, Any]] = (),
+        process_start: Callable[[int], str | None] = _platform.process_start,
+    ) -> None:
+        self._folder = folder
+        self._process_start = process_start
+        self._host = re.sub(r"[^A-Za-z0-9.-]", "-", platform.node()) or "host"
+        self._stem = f"{self._host}_{os.getpid()}_{process_start(os.getpid()) or 0}"
+        self._file = AppendFile(folder / f"{self._stem}.jsonl")
+        self._open: set[str] = set()
+        self._written = 0
+        for operation in open_operations:
+            self.started(operation)
+
+    def started(self, operation: Mapping[str, Any]) -> None:
+        """Record that an operation is open.
+
+        Args:
+            operation: What is needed to report it later; ``operation_id`` is its key.
+
+        Raises:
+            OSError: If it could not be written.
+        """
+        self._open.add(operation["operation_id"])
+        self._append({"start": operation})
+
+    def ended(self, operation_id: str) -> None:
+        """Record that it ended, however it ended.
+
+        Raises:
+            OSError: If it could not be written.
+        """
+        if operation_id in self._open:
+            self._open.discard(operation_id)
+            self._append({"end": operation_id})
+            if not self._open and self._written > _COMPACT_BYTES:
+                self.close()
+
+    def close(self) -> None:
+        """Remove the file: nothing is open, or what is open is recorded elsewhere."""
+        self._file.close()
+        self._file.path.unlink(missing_ok=True)
+        self._written = 0
+
+    def left_behind(self) -> list[dict[str, Any]]:
+        """Take over what processes that are gone left open; each operation is handed out once.
+
+        Returns:
+            The operations as `started` got them, oldest first. They count as open here until `ended` is called, so that
+            nothing is lost if this process is killed before it has reported them.
+        """
+        found = [operation for path in self._orphans() for operation in self._claim(path)]
+        found.sort(key=lambda operation: str(operation.get("operation_id")))
+        return found
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        line = dumps(entry) + b"\n"
+        self._file.write(line)
+        self._written += len(line)
+
+    def _orphans(self) -> list[Path]:
+        if not self._folder.is_dir():
+            return []
+        found = []
+        for path in sorted(self._folder.iterdir()):
+            name = _NAME.fullmatch(path.name)
+            if name and name["host"] == self._host and self._process_start(int(name["pid"])) != name["start"]:
+                found.append(path)
+        return found
+
+    def _claim(self, path: Path) -> list[dict[str, Any]]:
+        number = sum(1 for _ in self._folder.glob(f"{self._stem}_*.jsonl")) + 1
+        claimed = self._folder / f"{self._stem}_{number}.jsonl"
+        try:
+            path.rename(claimed)  # atomic: of two processes that start together, one gets it
+        except FileNotFoundError:
+            return []
+        operations = list(_unfinished(claimed).values())
+        for operation in operations:
+            self.started(operation)
+        claimed.unlink()
+        return operations
+
+
+def _unfinished(path: Path) -> dict[str, dict[str, Any]]:
+    started: dict[str, dict[str, Any]] = {}
+    ended: set[str] = set()
+    for line in path.read_bytes().splitlines():
+        try:
+            entry = orjson.loads(line)
+        except ValueError:  # the line its writer was killed in
+            continue
+        if "start" in entry:
+            started[str(entry["start"].get("operation_id"))] = entry["start"]
+        ended.add(str(entry.get("end")))
+    return {key: operation for key, operation in started.items() if key not in ended}

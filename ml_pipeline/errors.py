@@ -1,0 +1,127 @@
+"""Every error this package raises on purpose, and the tree they form.
+
+::
+
+    MLPipelineError
+    ├── SettingsError         a setting, an environment variable or a command-line argument
+    ├── InputDataError        a table, a file or a column the pipeline was given
+    ├── OperationStateError   an operation completed twice, or never started
+    ├── UnknownChannelError   a log channel that is not in the channel table
+    ├── LineageError          a node, an edge or a walk that cannot be
+    ├── AlertError            an alert, a severity or a delivery channel
+    ├── DashboardError        Grafana, or a dashboard file
+    └── DriftInputError       samples a drift statistic is not defined on
+
+A message has three parts: the rule, the value given, and the remedy. They are kept as attributes, so that a caller can
+show them its own way, and joined into one line by ``str``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "AlertError",
+    "DashboardError",
+    "DriftInputError",
+    "InputDataError",
+    "LineageError",
+    "MLPipelineError",
+    "OperationStateError",
+    "SettingsError",
+    "UnknownChannelError",
+    "closest",
+]
+
+_SHOWN_CHARACTERS = 200
+_NOTHING = object()
+
+
+class MLPipelineError(Exception):
+    """The root of the tree: catch this to catch every error the package raises on purpose.
+
+    Args:
+        rule: What must hold, as one clause without a full stop.
+        given: The value that broke the rule; its ``repr`` is shown, shortened to one line.
+        remedy: What the reader can do about it, as one clause.
+    """
+
+    stops_the_job = False
+    """Whether it goes on through the guard around telemetry; set on the few errors that must stop the work."""
+
+    def __init__(self, rule: str, given: object = _NOTHING, remedy: str = "") -> None:
+        self.rule = rule
+        self.given = given
+        self.remedy = remedy
+        super().__init__(rule, given, remedy)
+
+    def __str__(self) -> str:
+        given = "" if self.given is _NOTHING else f" (got {_shown(self.given)})"
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{self.rule}{given}{remedy}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A worker process pickles the error to send it home: the marker for "no value" must not become a new object.
+        if self.given is _NOTHING:
+            return (_rebuilt, (type(self), self.rule, self.remedy))
+        return (type(self), (self.rule, self.given, self.remedy))
+
+
+class SettingsError(MLPipelineError, ValueError):
+    """A setting, an environment variable or an argument is unknown or out of range."""
+
+
+class InputDataError(MLPipelineError, ValueError):
+    """A table, file or column cannot be used for what was asked."""
+
+
+class OperationStateError(MLPipelineError, RuntimeError):
+    """An operation was completed that is not open."""
+
+
+class UnknownChannelError(MLPipelineError, ValueError):
+    """A log channel is not in the channel table."""
+
+
+class LineageError(MLPipelineError, ValueError):
+    """A lineage node, edge or walk cannot be."""
+
+
+class AlertError(MLPipelineError, ValueError):
+    """An alert or its delivery was described wrongly."""
+
+
+class DashboardError(MLPipelineError, RuntimeError):
+    """Grafana refused something, or a dashboard file is broken."""
+
+
+class DriftInputError(MLPipelineError, ValueError):
+    """A drift statistic is not defined on the samples given."""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Suggest the known name that *name* was most likely meant to be.
+
+    Args:
+        name: What was given.
+        known: The names that exist.
+
+    Returns:
+        ``did you mean 'x'?``, or the sorted list of all names where none comes close.
+    """
+    names = sorted(known)
+    match = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"did you mean {match[0]!r}?" if match else "known: " + ", ".join(names)
+
+
+def _shown(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def _rebuilt(kind: type[MLPipelineError], rule: str, remedy: str) -> MLPipelineError:
+    return kind(rule, remedy=remedy)

@@ -1,0 +1,1 @@
+"""What a run came to: its summary for programs and for people."""

@@ -1,0 +1,343 @@
+"""The settings: typed values, read once at the border from the environment or ``.env``.
+
+Every setting has a unit in its name where it has one, and a sentence that the reference documentation repeats. A name
+with the prefix ``ML_PIPELINE_`` that is not known here is an error, for a misspelt setting would silently do nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ml_pipeline.errors import SettingsError, closest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = [
+    "PREFIX",
+    "Settings",
+    "environment_name",
+    "environment_text",
+    "is_secret",
+    "load_settings",
+    "salvage_settings",
+]
+
+PREFIX = "ML_PIPELINE_"
+
+_ENV_FILE = ".env"
+_SECRETS = frozenset({"grafana_token"})
+_RESERVED = {
+    "LOG_RETENTION_DAYS": "removal of old log files",
+    "AUDIT_RETENTION_DAYS": "removal of old audit files",
+    "PUSHGATEWAY_URL": "pushing the metrics of batch jobs",
+    "LOG_TOTAL_BYTES": "a cap on the log directory",
+    "LOG_MAX_BYTES": "rotation by size",
+    "REDACT_KEYS": "redaction by key",
+    "REDACT_PATTERNS": "redaction by pattern",
+    "ALERTMANAGER_URL": "delivery through Alertmanager",
+    "SLACK_WEBHOOK_FILE": "delivery to Slack",
+    "PAGERDUTY_KEY_FILE": "delivery to PagerDuty",
+    "DATABASE_URL": "PostgreSQL stores",
+}
+"""Names kept for what this version does not do: refused when set, because a setting must never be silently ignored."""
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """What a process was told, frozen; paths are absolute from the moment of reading.
+
+    Values come, in this order, from the arguments, the environment (``ML_PIPELINE_NAME`` and so on), and the file
+    ``.env`` in the working directory. Secrets are read from files named here, never given as values.
+
+    Raises:
+        SettingsError: From `load_settings`; building the class by hand raises pydantic's ``ValidationError``.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=_ENV_FILE,
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",  # names without the prefix are not ours to judge; ours are checked in `load_settings`
+        frozen=True,
+        validate_default=True,
+        populate_by_name=True,
+    )
+
+    name: str = Field(
+        "",
+        description="The pipeline's name on logs, metrics, alerts and lineage; by default the working folder's name.",
+    )
+    run_id: str | None = Field(
+        None,
+        description="Join this run (a UUID), which another process started, instead of starting a new one.",
+    )
+    strict: bool = Field(
+        False, description="Raise where telemetry fails or is misused, instead of recording it; for tests."
+    )
+
+    log_dir: Path = Field(Path("ml_pipeline/logs"), description="Folder of the log files.")
+    data_dir: Path = Field(
+        Path("ml_pipeline/data_storage"),
+        description="Folder of lineage, the alert outbox and the files of each run.",
+    )
+    artifact_dir: Path = Field(Path("artifacts"), description="Folder of the models.")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        "INFO", description="Least severe level that is written."
+    )
+    log_format: Literal["json", "text"] = Field(
+        "json",
+        description="What the log files hold: JSON Lines, or the text format. `audit.log` is JSON whatever is set.",
+    )
+    log_mode: Literal["write-through"] = Field(
+        "write-through",
+        description="When a record leaves the process: `write-through` hands it to the kernel before the call returns.",
+    )
+    log_console: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Text lines on stderr; `auto` is off where the root logger already has a stream handler.",
+    )
+    log_features: Literal["full", "hashed", "none"] = Field(
+        "hashed", description="How the features of a prediction, which are personal data, are logged."
+    )
+
+    audit_key_file: Path | None = Field(
+        None, description="File with the secret key that makes the audit trail's hash chain an HMAC."
+    )
+    audit_required: bool = Field(False, description="Stop an operation whose audit record cannot be written.")
+
+    smtp_host: str | None = Field(None, description="Mail server; unset: no e-mail is sent.")
+    smtp_port: Port = Field(587, description="Port of the mail server.")
+    smtp_user: str | None = Field(None, description="Login name at the mail server.")
+    smtp_password_file: Path | None = Field(None, description="File with the password for the mail server.")
+    smtp_security: Literal["none", "starttls", "tls"] = Field(
+        "starttls", description="How the connection to the mail server is protected."
+    )
+    smtp_timeout_seconds: float = Field(10.0, gt=0, le=600, description="Longest wait for the mail server.")
+
+    alert_email_from: str | None = Field(None, description="Sender of alert mails.")
+    alert_email_to: CommaSeparated = Field((), description="Receivers of alert mails, separated by commas.")
+    alert_cooldown_seconds: float = Field(
+        300.0, ge=0, description="How long a repeat of an alert is held back and counted."
+    )
+
+    lineage_export_nodes: int = Field(
+        20_000,
+        ge=0,
+        description="Up to this many nodes, `nodes.json` and `edges.json` are kept up to date; past it, on demand.",
+    )
+
+    metrics_port: Port | None = Field(None, description="Port on which metrics are served; unset: no server.")
+    metrics_host: str = Field("127.0.0.1", description="Address on which metrics are served.")
+
+    grafana_url: str = Field(
+        "http://127.0.0.1:3000",
+        validation_alias=AliasChoices("GRAFANA_URL"),
+        description="Grafana that receives the dashboards.",
+    )
+    grafana_token: str | None = Field(
+        None,
+        validation_alias=AliasChoices("GRAFANA_TOKEN"),
+        repr=False,
+        description="Service-account token for Grafana.",
+    )
+    grafana_user: str = Field(
+        "admin",
+        validation_alias=AliasChoices("GRAFANA_USER"),
+        description="Grafana user, where no token is given.",
+    )
+    grafana_password_file: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("GRAFANA_PASSWORD_FILE"),
+        description="File with that user's password.",
+    )
+
+    @field_validator("alert_email_to", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("alert_email_from", "alert_email_to")
+    @classmethod
+    def _addresses(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for address in (value,) if isinstance(value, str) else value or ():
+            if not re.fullmatch(r"[^@\s<>,;\"]+@[^@\s<>,;\"]+", address):
+                raise ValueError(f"must be a mail address like ops@example.org, {address!r} is not")
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("run_id")
+    @classmethod
+    def _uuid(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", value.lower()):
+            raise ValueError("must be a UUID like 0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f5a6")
+        return value.lower() if value else value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _absolute(cls, value: Any) -> Any:
+        return Path(os.path.abspath(value.expanduser())) if isinstance(value, Path) else value  # noqa: PTH100
+
+    @model_validator(mode="after")
+    def _named(self) -> Settings:
+        if not self.name.strip():
+            object.__setattr__(self, "name", Path.cwd().name or "ml_pipeline")
+        if self.smtp_host and not (self.alert_email_from and self.alert_email_to):
+            raise ValueError(
+                "ML_PIPELINE_SMTP_HOST needs ML_PIPELINE_ALERT_EMAIL_FROM and ML_PIPELINE_ALERT_EMAIL_TO beside it"
+            )
+        return self
+
+
+def environment_name(field: str) -> str:
+    """Name the environment variable of a setting.
+
+    Args:
+        field: A field of `Settings`, such as ``log_dir``.
+
+    Returns:
+        Its variable, such as ``ML_PIPELINE_LOG_DIR`` or ``GRAFANA_URL``.
+    """
+    alias = Settings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return PREFIX + field.upper()
+
+
+def environment_text(settings: Settings, field: str) -> str | None:
+    """Write a setting's value as its environment variable would hold it.
+
+    Args:
+        settings: Where the value stands.
+        field: Its name.
+
+    Returns:
+        The text; None where the setting is unset, or a secret, which no other process may read from the environment.
+    """
+    value = getattr(settings, field)
+    if value is None or is_secret(field):
+        return None
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def is_secret(field: str) -> bool:
+    """Say whether a setting's value must never be shown or handed on."""
+    return field in _SECRETS
+
+
+def load_settings(values: Mapping[str, object] | None = None) -> Settings:
+    """Read the settings and judge every one of them.
+
+    Args:
+        values: Settings given by the caller, by field name (``log_dir``); they win over the environment.
+
+    Returns:
+        The settings, frozen.
+
+    Raises:
+        SettingsError: If a name is unknown or a value out of range; one line names the setting, the value, the remedy.
+    """
+    given = dict(values or {})
+    _refuse_unknown_fields(given)
+    _refuse_unknown_environment(_named_outside())
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as invalid:
+        raise _one_line(invalid) from None
+
+
+def salvage_settings(values: Mapping[str, object] | None = None) -> Settings:
+    """Read the settings that are sound and leave the others at their defaults.
+
+    A pipeline that is already running must not stop over a misspelt variable: the caller has said the error that
+    `load_settings` raised, and goes on with this.
+
+    Args:
+        values: Settings given by the caller, by field name.
+
+    Returns:
+        Settings without the names and values that `load_settings` would refuse.
+    """
+    candidates: dict[str, object] = {f: v for f, v in _fields_outside().items() if f in Settings.model_fields}
+    candidates.update({f: v for f, v in (values or {}).items() if f in Settings.model_fields})
+    while True:
+        try:
+            return _IsolatedSettings(**candidates)  # type: ignore[arg-type]
+        except ValidationError as invalid:
+            bad = {str(error["loc"][0]).lower() for error in invalid.errors() if error["loc"]}
+            bad = bad & set(candidates) or {"smtp_host"}
+            candidates = {f: v for f, v in candidates.items() if f not in bad}
+
+
+class _IsolatedSettings(Settings):
+    """Settings from arguments alone."""
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, **_: Any) -> tuple[Any, ...]:  # type: ignore[override]  # noqa: ARG003
+        return (init_settings,)
+
+
+def _named_outside() -> dict[str, str]:
+    """Variables of the environment and of ``.env``, upper case; the environment wins and empty ones are unset."""
+    from_file = dotenv_values(_ENV_FILE) if Path(_ENV_FILE).is_file() else {}
+    merged = {key.upper(): value for key, value in from_file.items() if value}
+    merged.update({key.upper(): value for key, value in os.environ.items() if value})
+    return merged
+
+
+def _fields_outside() -> dict[str, str]:
+    by_variable = {environment_name(field): field for field in Settings.model_fields}
+    return {by_variable[name]: value for name, value in _named_outside().items() if name in by_variable}
+
+
+def _refuse_unknown_fields(values: Mapping[str, object]) -> None:
+    for name in values:
+        if name not in Settings.model_fields:
+            raise SettingsError("a setting must be one of the known names", name, closest(name, Settings.model_fields))
+
+
+def _refuse_unknown_environment(variables: Iterable[str]) -> None:
+    known = {environment_name(field) for field in Settings.model_fields}
+    for name in variables:
+        if not name.startswith(PREFIX) or name in known:
+            continue
+        purpose = _RESERVED.get(name.removeprefix(PREFIX))
+        if purpose:
+            raise SettingsError(f"{name} is kept for {purpose}, which this version does not do", remedy=f"unset {name}")
+        raise SettingsError(
+            f"an {PREFIX}* variable in the environment or .env must be a known setting",
+            name,
+            closest(name, known),
+        )
+
+
+def _one_line(invalid: ValidationError) -> SettingsError:
+    problem = invalid.errors()[0]
+    more = f" ({invalid.error_count() - 1} more after it)" if invalid.error_count() > 1 else ""
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return SettingsError(message + more, remedy="set them, or unset the first")
+    located = str(problem["loc"][0])
+    field = located.lower()
+    name = environment_name(field) if field in Settings.model_fields else located
+    value = "***" if is_secret(field) else problem["input"]
+    return SettingsError(f"{name}: {message[0].lower()}{message[1:]}{more}", value, f"correct {name} or unset it")

@@ -1,0 +1,43 @@
+"""Every test runs in a folder of its own, under strict telemetry, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ml_pipeline
+from ml_pipeline import _runtime
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Run in an empty folder with default settings, strict, and forget all of it afterwards."""
+    for name in list(os.environ):
+        if name.startswith(("ML_PIPELINE_", "GRAFANA_")):
+            monkeypatch.delenv(name)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    ml_pipeline.reset()
+    ml_pipeline.configure(name="test", strict=True, log_console="off")
+    yield folder
+    _runtime.shutdown()
+    ml_pipeline.reset()
+
+
+def require(program: str) -> str:
+    """Return where a program stands, or skip; where ``REQUIRE`` names it, its absence is a failure.
+
+    Args:
+        program: As the shell would call it.
+    """
+    found = shutil.which(program)
+    if found:
+        return found
+    if program in os.environ.get("REQUIRE", "").split(","):
+        pytest.fail(f"REQUIRE names {program}, which is not installed")
+    pytest.skip(f"{program} is not installed; the environment's package manager has it")
