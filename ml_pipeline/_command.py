@@ -41,7 +41,8 @@ def run_command(app: typer.Typer, arguments: Sequence[str] | None = None, name: 
 
     try:
         with _terminable():
-            result: Any = app(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
+            given = None if arguments is None else list(arguments)
+            result: Any = app(args=given, prog_name=name, standalone_mode=False)
     except TyperException as wrong:
         return _say(f"{wrong.format_message().splitlines()[0]} See --help.", wrong.exit_code)
     except MLPipelineError as wrong:

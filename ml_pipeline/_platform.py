@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["after_fork_in_child", "lock_exclusive", "process_start", "replace_durably", "unlock"]
 
 _PROC = Path("/proc")
-_START_TIME_FIELD = 19  # of the fields after the command in /proc/<pid>/stat; proc(5) counts it as the 22nd
+_STATE_FIELD = 0  # of the fields after the command in /proc/<pid>/stat; proc(5) counts it as the 3rd
+_START_TIME_FIELD = 19
+_DEAD = frozenset("ZXx")  # a zombie has ended, though its parent has not asked how
 
 
 def process_start(pid: int, *, proc: Path = _PROC) -> str | None:
@@ -39,7 +42,9 @@ def process_start(pid: int, *, proc: Path = _PROC) -> str | None:
     except (OSError, ValueError):
         pass
     else:
-        return stat.rpartition(")")[2].split()[_START_TIME_FIELD]
+        fields = stat.rpartition(")")[2].split()
+        if len(fields) > _START_TIME_FIELD:
+            return None if fields[_STATE_FIELD] in _DEAD else fields[_START_TIME_FIELD]
     return _process_start_by_psutil(pid)
 
 
@@ -47,8 +52,9 @@ def _process_start_by_psutil(pid: int) -> str | None:
     import psutil
 
     try:
-        return f"{psutil.Process(pid).create_time():.2f}"
-    except psutil.Error:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+    except (psutil.Error, ValueError, OverflowError):  # gone, hidden, or no number a process can have
         return None
 
 
@@ -94,22 +100,21 @@ def replace_durably(path: Path, content: bytes) -> None:
 
     Args:
         path: The file; its folder is made if it is missing.
-        content: All of its new bytes.
+        content: All of its new bytes. Of several threads that replace it at once, one wins.
 
     Raises:
         OSError: If the disk is full or the folder cannot be written; the old file is then untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
     try:
         with partial.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError:
+    finally:
         partial.unlink(missing_ok=True)
-        raise
 
 
 def after_fork_in_child(action: Callable[[], None]) -> None:

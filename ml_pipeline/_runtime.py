@@ -11,11 +11,11 @@ import contextlib
 import os
 import sys
 import threading
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 from ml_pipeline import _platform
-from ml_pipeline.errors import MLPipelineError, SettingsError
+from ml_pipeline._tally import Tally
+from ml_pipeline.errors import MLPipelineError, SettingsError, flat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -46,33 +46,7 @@ Phase = Literal[1, 2]
 """When a resource is closed: 1 what works off the caller's thread, 2 the files and stores it writes to."""
 
 _MOST_SAID = 1_000
-
-
-class Tally:
-    """Plain integers that hot paths count with, and a metrics collector reads.
-
-    An increment of a Prometheus counter costs a tenth of a log record; a dictionary of integers costs next to nothing.
-    The interpreter's lock makes each update whole enough: two threads racing for one key may lose an increment of a
-    statistic, never a record.
-    """
-
-    __slots__ = ("audit_records", "log_records", "log_records_dropped", "telemetry_errors")
-
-    def __init__(self) -> None:
-        self.log_records: Counter[tuple[str, str]] = Counter()
-        """Records written, by (channel, level)."""
-        self.log_records_dropped: Counter[str] = Counter()
-        """Records that could not be written, by reason."""
-        self.telemetry_errors: Counter[tuple[str, str]] = Counter()
-        """Failures of this package itself, by (sink, exception type)."""
-        self.audit_records = 0
-        """Audit records on disk."""
-
-    def clear(self) -> None:
-        """Start again from nothing; meant for tests."""
-        for counts in (self.log_records, self.log_records_dropped, self.telemetry_errors):
-            counts.clear()
-        self.audit_records = 0
+_LONGEST_LINE = 2_000
 
 
 class _State:
@@ -85,7 +59,7 @@ class _State:
         self.parents: list[object] = []
         self.listeners: list[Callable[[Settings, Settings], None]] = []
         self.exit_actions: list[Callable[[], None]] = []
-        self.said: set[str] = set()
+        self.said: dict[str, object] = {}
         self.hooked = False
 
 
@@ -118,7 +92,7 @@ def _first_settings() -> Settings:
                 if salvaged.strict:
                     raise
                 _state.settings = salvaged
-                tally.telemetry_errors["settings", "SettingsError"] += 1
+                tally.count_error("settings", "SettingsError")
                 say_once(f"settings:{wrong}", f"{wrong}; going on without it")
         return _state.settings
 
@@ -140,21 +114,25 @@ def configure(settings: Settings | None = None, /, **values: object) -> Settings
     Raises:
         SettingsError: If a name is unknown or a value out of range; nothing is changed then.
     """
-    from ml_pipeline.settings import load_settings
+    from ml_pipeline.settings import Settings, load_settings
 
+    if settings is not None:
+        if not isinstance(settings, Settings):
+            raise SettingsError("configure takes a Settings, or settings by name", settings, 'as in log_dir="logs"')
+        values = {**settings.model_dump(), **values}
+    load_settings({**_state.given, **values})  # what is wrong raises here, before anything is closed
+    was_open = bool(_state.resources)
+    _close_resources()  # still under the settings they were opened with: what waits in them belongs there
     with _state.lock:
-        before = _state.settings
-        if settings is not None:
-            values = {**settings.model_dump(), **values}
-        given = {**_state.given, **values}
+        before, given = _state.settings, {**_state.given, **values}
         after = load_settings(given)
-        was_open = bool(_state.resources)
         _state.given, _state.settings = given, after
         _export(after, values)
-    _close_resources()
+    _close_resources()  # what other threads opened meanwhile
     if before is not None and was_open and before != after:
-        for listener in _state.listeners:
-            listener(before, after)
+        for listener in list(_state.listeners):
+            with guard("configure"):
+                listener(before, after)
     return after
 
 
@@ -172,13 +150,14 @@ def override(**values: object) -> Iterator[Settings]:
         SettingsError: If a name is unknown or a value out of range.
     """
     with _state.lock:
-        given, environment = _state.given, dict(_state.environment_before)
+        given, environment, before = _state.given, dict(_state.environment_before), _state.settings
         variables = {name: os.environ.get(name) for name in _variables()}
     try:
         yield configure(**values)
     finally:
+        _close_resources()
         with _state.lock:
-            _state.given, _state.environment_before, _state.settings = given, environment, None
+            _state.given, _state.environment_before, _state.settings = given, environment, before
             _restore(variables)
         _close_resources()
 
@@ -248,7 +227,10 @@ class Lazy(Generic[T]):
         return value
 
     def _shut(self) -> None:
-        value = self._take()
+        with _state.lock:
+            value = self._take()
+            if self in _state.resources:
+                _state.resources.remove(self)
         if value is not None:
             with guard("shutdown"):
                 self._close(value)
@@ -266,31 +248,40 @@ def shutdown() -> None:
     for action in list(_state.exit_actions):
         with guard("shutdown"):
             action()
-    _close_resources()
+    for _ in range(3):  # closing one may open another, which must not go on for ever
+        _close_resources()
 
 
 def _close_resources() -> None:
-    # Workers first: what they still write needs the files. Closed outside the lock, which a worker may be waiting for.
+    # Workers first: what they still write needs the files. The last opened first, as it may use those before it. Closed
+    # outside the lock, which a worker may be waiting for.
     for phase in (1, 2):
-        with _state.lock:
-            due = [resource for resource in _state.resources if resource._phase == phase]
-            _state.resources = [resource for resource in _state.resources if resource._phase != phase]
-        for resource in due:
+        for resource in [each for each in reversed(_state.resources) if each._phase == phase]:
             resource._shut()
 
 
 def _hook_process() -> None:
-    if not _state.hooked:
-        _state.hooked = True
-        atexit.register(shutdown)
-        _platform.after_fork_in_child(_forget_parent)
+    if _state.hooked:
+        return
+    _state.hooked = True
+    atexit.unregister(shutdown)  # a forked child may have its parent's
+    atexit.register(shutdown)
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is not None and processes.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, shutdown, exitpriority=-100)  # after all others; a forked worker leaves past ``atexit``
 
 
 def _forget_parent() -> None:
-    _state.lock = threading.RLock()
+    _state.lock = threading.RLock()  # another thread of the parent may have held it
+    _state.hooked = False
     # Kept, not dropped: a garbage-collected SQLite connection would touch the parent's files.
     _state.parents += [resource._take() for resource in _state.resources]
     _state.resources = []
+
+
+_platform.after_fork_in_child(_forget_parent)
 
 
 def _variables() -> list[str]:
@@ -300,9 +291,11 @@ def _variables() -> list[str]:
 
 
 def _export(after: Settings, values: Mapping[str, object]) -> None:
-    from ml_pipeline.settings import environment_name, environment_text
+    from ml_pipeline.settings import environment_name, environment_text, is_secret
 
     for field in values:
+        if is_secret(field):
+            continue
         text = environment_text(after, field)
         name = environment_name(field)
         _state.environment_before.setdefault(name, os.environ.get(name))
@@ -345,7 +338,9 @@ class guard:  # noqa: N801 - reads as a statement: `with guard("lineage"):`
             return False
         telemetry_error(self._sink, error)
         if self._on_error is not None:
-            self._on_error(error)
+            _, lost = attempt(self._on_error, error)
+            if lost is not None:
+                telemetry_error(self._sink, lost)
         return not settings().strict
 
 
@@ -374,21 +369,32 @@ def telemetry_error(sink: str, error: Exception) -> None:
         sink: Who failed.
         error: What happened. The same type from the same sink is said once; of our own errors, the same message.
     """
-    kind = type(error).__name__
-    tally.telemetry_errors[sink, kind] += 1
-    matter = str(error) if isinstance(error, MLPipelineError) else kind
-    say_once(f"{sink}:{matter}", f"{sink}: {kind}: {error} (counted in ml_pipeline_telemetry_errors_total)")
+    kind, (message, unprintable) = type(error).__name__, attempt(str, error)
+    message = f"<{type(unprintable).__name__} when printed>" if message is None else message
+    tally.count_error(sink, kind)
+    say_once(
+        f"{sink}:{message if isinstance(error, MLPipelineError) else kind}",
+        f"{sink}: {kind}: {message} (counted in ml_pipeline_telemetry_errors_total)",
+    )
 
 
 def say_once(key: str, line: str) -> None:
-    """Write one line to stderr, the first time only; the set of what was said is bounded.
+    """Write one line to stderr, the first time only; what was said is bounded, and so is a line.
 
     Args:
         key: What makes it the same matter.
-        line: The text; it is kept to one line.
+        line: The text; it is kept to one line that steers no terminal.
     """
-    if key in _state.said or len(_state.said) >= _MOST_SAID:
-        return
-    _state.said.add(key)
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # no stderr, or a closed one: nowhere to say it
-        sys.stderr.write("ml_pipeline: " + " ".join(line.split()) + "\n")
+    key = key[:_LONGEST_LINE]
+    if key not in _state.said and len(_state.said) >= _MOST_SAID:
+        key, line = "", f"{_MOST_SAID} different failures were said; the others are only counted"
+    if _state.said.setdefault(key, mine := object()) is mine:  # atomic: of two threads, one says it
+        attempt(_write_line, f"ml_pipeline: {flat(line[:_LONGEST_LINE])}\n")
+
+
+def _write_line(line: str) -> None:
+    """Write to stderr; where there is none, or a broken one, there is nowhere to say it."""
+    try:
+        sys.stderr.write(line)
+    except UnicodeEncodeError:
+        sys.stderr.write(line.encode("ascii", "backslashreplace").decode("ascii"))

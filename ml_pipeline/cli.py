@@ -89,7 +89,9 @@ def upstream(node_id: Annotated[str, typer.Argument(help="Such as model:1f2e3d�
 
 
 @lineage.command()
-def downstream(node_id: Annotated[str, typer.Argument(help="Such as source:1f2e3d…; `lineage find` lists them.")]) -> int:
+def downstream(
+    node_id: Annotated[str, typer.Argument(help="Such as source:1f2e3d…; `lineage find` lists them.")],
+) -> int:
     """Show everything that was made from a node."""
     return _walk("downstream", node_id)
 

@@ -13,16 +13,18 @@
     └── DriftInputError       samples a drift statistic is not defined on
 
 A message has three parts: the rule, the value given, and the remedy. They are kept as attributes, so that a caller can
-show them its own way, and joined into one line by ``str``.
+show them its own way. ``str`` joins them into one line, which drives no terminal and survives a ``repr`` that raises.
 """
 
 from __future__ import annotations
 
 import difflib
+import reprlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 __all__ = [
     "AlertError",
@@ -35,10 +37,14 @@ __all__ = [
     "SettingsError",
     "UnknownChannelError",
     "closest",
+    "flat",
 ]
 
 _SHOWN_CHARACTERS = 200
 _NOTHING = object()
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_REPR = reprlib.Repr()
+_REPR.maxother = 1_000
 
 
 class MLPipelineError(Exception):
@@ -57,18 +63,20 @@ class MLPipelineError(Exception):
         self.rule = rule
         self.given = given
         self.remedy = remedy
-        super().__init__(rule, given, remedy)
+        super().__init__(rule)
 
     def __str__(self) -> str:
         given = "" if self.given is _NOTHING else f" (got {_shown(self.given)})"
         remedy = f"; {self.remedy}" if self.remedy else ""
-        return f"{self.rule}{given}{remedy}"
+        return flat(f"{self.rule}{given}{remedy}")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        # A worker process pickles the error to send it home: the marker for "no value" must not become a new object.
-        if self.given is _NOTHING:
-            return (_rebuilt, (type(self), self.rule, self.remedy))
-        return (type(self), (self.rule, self.given, self.remedy))
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker process pickles the error to send it home. What was given may be a lock, or a gigabyte: unless it is
+        # plain it travels as the text that is shown. The marker for "no value" must not become a new object on the way.
+        plain = type(self.given) in _PLAIN
+        given = () if self.given is _NOTHING else (self.given if plain else _Shown(_shown(self.given)),)
+        state = {name: value for name, value in self.__dict__.items() if name not in ("rule", "given", "remedy")}
+        return (_rebuilt, (type(self), self.rule, self.remedy, *given), state)
 
 
 class SettingsError(MLPipelineError, ValueError):
@@ -103,25 +111,50 @@ class DriftInputError(MLPipelineError, ValueError):
     """A drift statistic is not defined on the samples given."""
 
 
-def closest(name: str, known: Iterable[str]) -> str:
+def closest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     """Suggest the known name that *name* was most likely meant to be.
 
     Args:
         name: What was given.
         known: The names that exist.
+        prefix: What many names begin with; it makes none of them closer.
 
     Returns:
         ``did you mean 'x'?``, or the sorted list of all names where none comes close.
     """
-    names = sorted(known)
-    match = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean {match[0]!r}?" if match else "known: " + ", ".join(names)
+    names = {each.removeprefix(prefix): each for each in sorted(known)}
+    match = difflib.get_close_matches(name.removeprefix(prefix), names, n=1, cutoff=0.6)
+    return f"did you mean {names[match[0]]!r}?" if match else "known: " + ", ".join(names.values())
+
+
+def flat(text: str) -> str:
+    r"""Write a text on one line that steers no terminal.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text with each run of white space as one space, and what cannot be printed as ``\x1b`` and so on.
+    """
+    line = " ".join(text.split())
+    if line.isprintable():
+        return line
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in line)
 
 
 def _shown(value: object) -> str:
-    text = " ".join(repr(value).split())
+    text = flat(_REPR.repr_instance(value, 0))  # the value's own ``repr``, or its address where that raises
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
-def _rebuilt(kind: type[MLPipelineError], rule: str, remedy: str) -> MLPipelineError:
-    return kind(rule, remedy=remedy)
+class _Shown(str):
+    """The text of a value that another process was given."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _rebuilt(kind: type[MLPipelineError], rule: str, remedy: str, given: object = _NOTHING) -> MLPipelineError:
+    return kind(rule, given, remedy)

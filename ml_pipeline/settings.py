@@ -6,15 +6,15 @@ with the prefix ``ML_PIPELINE_`` that is not known here is an error, for a missp
 
 from __future__ import annotations
 
-import os
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from ml_pipeline import _environment
 from ml_pipeline.errors import SettingsError, closest
 
 if TYPE_CHECKING:
@@ -32,12 +32,11 @@ __all__ = [
 
 PREFIX = "ML_PIPELINE_"
 
-_ENV_FILE = ".env"
+_LONGEST_NAME = 255
 _SECRETS = frozenset({"grafana_token"})
 _RESERVED = {
     "LOG_RETENTION_DAYS": "removal of old log files",
     "AUDIT_RETENTION_DAYS": "removal of old audit files",
-    "PUSHGATEWAY_URL": "pushing the metrics of batch jobs",
     "LOG_TOTAL_BYTES": "a cap on the log directory",
     "LOG_MAX_BYTES": "rotation by size",
     "REDACT_KEYS": "redaction by key",
@@ -65,9 +64,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
-        env_file=_ENV_FILE,
+        env_file=_environment.ENV_FILE,
         env_file_encoding="utf-8",
         env_ignore_empty=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,  # it would show every value beside the wrong one, secrets too
         extra="ignore",  # names without the prefix are not ours to judge; ours are checked in `load_settings`
         frozen=True,
         validate_default=True,
@@ -138,6 +139,7 @@ class Settings(BaseSettings):
         description="Up to this many nodes, `nodes.json` and `edges.json` are kept up to date; past it, on demand.",
     )
 
+    pushgateway_url: str | None = Field(None, description="Pushgateway that takes the metrics of batch jobs.")
     metrics_port: Port | None = Field(None, description="Port on which metrics are served; unset: no server.")
     metrics_host: str = Field("127.0.0.1", description="Address on which metrics are served.")
 
@@ -190,15 +192,37 @@ class Settings(BaseSettings):
             raise ValueError("must be a UUID like 0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f5a6")
         return value.lower() if value else value
 
+    @field_validator("name")
+    @classmethod
+    def _label(cls, value: str) -> str:
+        if not value.isprintable() or len(value) > _LONGEST_NAME:
+            raise ValueError(f"must be one printable line of at most {_LONGEST_NAME} characters")
+        return value.strip()
+
+    @field_validator("grafana_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if not re.fullmatch(r"https?://[^\s/]\S*", value):
+            raise ValueError("must be an address like http://127.0.0.1:3000")
+        return value
+
     @field_validator("*", mode="after")
     @classmethod
     def _absolute(cls, value: Any) -> Any:
-        return Path(os.path.abspath(value.expanduser())) if isinstance(value, Path) else value  # noqa: PTH100
+        return _environment.absolute(value) if isinstance(value, Path) else value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _exportable(cls, value: Any) -> Any:
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, (str, Path)) and not _environment.is_exportable(str(text)):
+                raise ValueError("must be text that an environment variable can hold")
+        return value
 
     @model_validator(mode="after")
-    def _named(self) -> Settings:
-        if not self.name.strip():
-            object.__setattr__(self, "name", Path.cwd().name or "ml_pipeline")
+    def _complete(self) -> Settings:
+        if not self.name:
+            object.__setattr__(self, "name", _environment.folder_name() or "ml_pipeline")
         if self.smtp_host and not (self.alert_email_from and self.alert_email_to):
             raise ValueError(
                 "ML_PIPELINE_SMTP_HOST needs ML_PIPELINE_ALERT_EMAIL_FROM and ML_PIPELINE_ALERT_EMAIL_TO beside it"
@@ -258,7 +282,7 @@ def load_settings(values: Mapping[str, object] | None = None) -> Settings:
     """
     given = dict(values or {})
     _refuse_unknown_fields(given)
-    _refuse_unknown_environment(_named_outside())
+    _refuse_unknown_environment(_environment.named_variables(_environment.variables_of_file()))
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as invalid:
@@ -277,36 +301,36 @@ def salvage_settings(values: Mapping[str, object] | None = None) -> Settings:
     Returns:
         Settings without the names and values that `load_settings` would refuse.
     """
-    candidates: dict[str, object] = {f: v for f, v in _fields_outside().items() if f in Settings.model_fields}
-    candidates.update({f: v for f, v in (values or {}).items() if f in Settings.model_fields})
+    try:
+        from_file = _environment.variables_of_file()
+    except SettingsError:
+        from_file = {}
+    candidates: dict[str, object] = {**_fields_of(_environment.named_variables(from_file)), **(values or {})}
+    candidates = {field: value for field, value in candidates.items() if field in Settings.model_fields}
     while True:
         try:
             return _IsolatedSettings(**candidates)  # type: ignore[arg-type]
         except ValidationError as invalid:
-            bad = {str(error["loc"][0]).lower() for error in invalid.errors() if error["loc"]}
-            bad = bad & set(candidates) or {"smtp_host"}
-            candidates = {f: v for f, v in candidates.items() if f not in bad}
+            for field in {str(error["loc"][0]).lower() if error["loc"] else "smtp_host" for error in invalid.errors()}:
+                if field in candidates:
+                    del candidates[field]
+                else:  # a default is wrong only where it lies below a working folder that is gone
+                    candidates[field] = Path(tempfile.gettempdir()) / Settings.model_fields[field].default
 
 
 class _IsolatedSettings(Settings):
     """Settings from arguments alone."""
+
+    model_config = SettingsConfigDict(env_file=None)
 
     @classmethod
     def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, **_: Any) -> tuple[Any, ...]:  # type: ignore[override]  # noqa: ARG003
         return (init_settings,)
 
 
-def _named_outside() -> dict[str, str]:
-    """Variables of the environment and of ``.env``, upper case; the environment wins and empty ones are unset."""
-    from_file = dotenv_values(_ENV_FILE) if Path(_ENV_FILE).is_file() else {}
-    merged = {key.upper(): value for key, value in from_file.items() if value}
-    merged.update({key.upper(): value for key, value in os.environ.items() if value})
-    return merged
-
-
-def _fields_outside() -> dict[str, str]:
+def _fields_of(variables: Mapping[str, str]) -> dict[str, str]:
     by_variable = {environment_name(field): field for field in Settings.model_fields}
-    return {by_variable[name]: value for name, value in _named_outside().items() if name in by_variable}
+    return {by_variable[name]: value for name, value in variables.items() if name in by_variable}
 
 
 def _refuse_unknown_fields(values: Mapping[str, object]) -> None:
@@ -326,7 +350,7 @@ def _refuse_unknown_environment(variables: Iterable[str]) -> None:
         raise SettingsError(
             f"an {PREFIX}* variable in the environment or .env must be a known setting",
             name,
-            closest(name, known),
+            closest(name, known, prefix=PREFIX),
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,17 +26,3 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield folder
     _runtime.shutdown()
     ml_pipeline.reset()
-
-
-def require(program: str) -> str:
-    """Return where a program stands, or skip; where ``REQUIRE`` names it, its absence is a failure.
-
-    Args:
-        program: As the shell would call it.
-    """
-    found = shutil.which(program)
-    if found:
-        return found
-    if program in os.environ.get("REQUIRE", "").split(","):
-        pytest.fail(f"REQUIRE names {program}, which is not installed")
-    pytest.skip(f"{program} is not installed; the environment's package manager has it")

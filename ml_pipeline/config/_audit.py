@@ -7,17 +7,19 @@ new chain: then only a copy kept elsewhere shows it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
 import threading
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from ml_pipeline import _platform
-from ml_pipeline.config._encoding import dumps
+from ml_pipeline.config._encoding import encode, to_plain
 from ml_pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -46,31 +48,38 @@ class AuditTrail:
         self._path = path
         self._key = key
         self._lock = threading.RLock()
+        self._writing = False
+        self._interrupting: deque[Mapping[str, Any]] = deque()
         self._descriptor: int | None = None
-        self._end = -1
+        self._end = 0
         self._sequence = 0
         self._previous = GENESIS
 
-    def append(self, fields: Mapping[str, Any]) -> int:
+    def append(self, fields: Mapping[str, Any]) -> None:
         """Write one record.
 
         Args:
-            fields: What it says; ``seq``, ``prev`` and ``hash`` are added.
-
-        Returns:
-            Its sequence number, counted from 1.
+            fields: What it says; ``seq``, counted from 1, ``prev`` and ``hash`` are added.
 
         Raises:
             OSError: If it is not on disk; the trail then ends where it ended before.
         """
         with self._lock:
-            descriptor = self._open()
-            _platform.lock_exclusive(descriptor)
-            try:
+            if self._writing:  # a signal handler or ``__del__`` inside the write below, which takes this along
+                self._interrupting.append(fields)
+                return
+            self._append(fields)
+            while self._interrupting:
+                self._append(self._interrupting.popleft())
+
+    def _append(self, fields: Mapping[str, Any]) -> None:
+        self._writing = True
+        try:
+            with self._locked() as descriptor:
                 self._catch_up(descriptor)
-                return self._write(descriptor, fields)
-            finally:
-                _platform.unlock(descriptor)
+                self._write(descriptor, fields)
+        finally:
+            self._writing = False
 
     def check(self) -> None:
         """Make sure that a record could be written now.
@@ -78,20 +87,29 @@ class AuditTrail:
         Raises:
             OSError: If the file cannot be opened, locked or synchronised.
         """
-        with self._lock:
-            descriptor = self._open()
-            _platform.lock_exclusive(descriptor)
-            try:
-                os.fsync(descriptor)
-            finally:
-                _platform.unlock(descriptor)
+        with self._lock, self._locked() as descriptor:
+            os.fsync(descriptor)
 
     def close(self) -> None:
         """Close the file; a later record opens it again."""
         with self._lock:
             if self._descriptor is not None:
                 os.close(self._descriptor)
-                self._descriptor, self._end = None, -1
+                self._descriptor = None
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[int]:
+        """The open file, under the lock that keeps other processes out."""
+        while True:
+            descriptor = self._open()
+            _platform.lock_exclusive(descriptor)
+            if self._is_in_place(descriptor):
+                break
+            self.close()  # it was moved or removed: what is written to it now, nobody would find
+        try:
+            yield descriptor
+        finally:
+            _platform.unlock(descriptor)
 
     def _open(self) -> int:
         if self._descriptor is None:
@@ -99,6 +117,12 @@ class AuditTrail:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
             self._descriptor = os.open(self._path, flags, 0o640)
         return self._descriptor
+
+    def _is_in_place(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._path.stat())
+        except FileNotFoundError:
+            return False
 
     def _catch_up(self, descriptor: int) -> None:
         """Read the last record again if another process wrote since, and cut off one that was never completed."""
@@ -108,11 +132,14 @@ class AuditTrail:
         whole, last = _last_line(descriptor, end)
         if whole != end:  # its writer was killed before `append` returned: nobody was told that it exists
             os.ftruncate(descriptor, whole)
-        self._sequence, self._previous = _position(last)
+        if whole >= self._end:
+            self._sequence, self._previous = _position(last)
+        # A file that has shrunk has lost records: the next one keeps its number, and so shows the gap.
         self._end = whole
 
-    def _write(self, descriptor: int, fields: Mapping[str, Any]) -> int:
-        body = dumps({**fields, "seq": self._sequence + 1, "prev": self._previous})[:-1]
+    def _write(self, descriptor: int, fields: Mapping[str, Any]) -> None:
+        # The chain's own fields come after the bounds that a caller's fields are cut to.
+        body = encode({**to_plain(fields), "seq": self._sequence + 1, "prev": self._previous})[:-1]
         digest = _digest(body, self._key)
         line = body + _HASH_MARK + digest.encode() + b'"}\n'
         try:
@@ -124,7 +151,6 @@ class AuditTrail:
             os.ftruncate(descriptor, self._end)
             raise
         self._sequence, self._previous, self._end = self._sequence + 1, digest, self._end + len(line)
-        return self._sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +238,12 @@ def _fault(line: bytes, sequence: int, previous: str, key: bytes | None) -> str:
     body, mark, rest = line.rpartition(_HASH_MARK)
     if not mark:
         return "it is no audit record"
-    found_sequence, _ = _position(line)
-    if found_sequence != sequence:
-        return f"record {sequence} should stand here, but this is record {found_sequence}: records are missing or added"
     if not hmac.compare_digest(_digest(body, key).encode(), rest.removesuffix(b'"}\n')):
         return f"record {sequence} was changed, or written with another key"
-    if orjson.loads(line)["prev"] != previous:
+    found, _ = _position(line)
+    if found != sequence:
+        return f"record {sequence} should stand here, but this is record {found}: records are missing or added"
+    if orjson.loads(line).get("prev") != previous:
         return f"record {sequence} does not follow the record before it"
     return ""
 
@@ -233,7 +259,7 @@ def _position(line: bytes) -> tuple[int, str]:
     try:
         record = orjson.loads(line)
         return int(record["seq"]), str(record["hash"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, OverflowError):
         return -1, GENESIS
 
 

@@ -81,6 +81,7 @@ def channel_path(key: str) -> str:
     Raises:
         UnknownChannelError: If there is no such channel.
     """
+    key = str(key)
     if key in CHANNELS:
         return CHANNELS[key].path
     head, _, dag_id = key.partition(".")
@@ -96,34 +97,63 @@ def channel_path(key: str) -> str:
 class LoggerNames:
     """Tells, for the name of a logger, its channel and the name shown on the line.
 
-    Loggers are named ``ml_pipeline.<channel>.<name>``; both parts may hold dots, so what `get_logger` made is
-    remembered, and only the names of other loggers are taken apart.
+    Loggers are named ``ml_pipeline.<channel>.<name>``. Both parts may hold dots, so a name alone can be ambiguous: what
+    `get_logger` made is remembered, its children follow it, and only the names of other loggers are taken apart.
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[str, str]] = {ROOT: (ROOT, ROOT)}
+        self._registered: dict[str, tuple[str, str]] = {ROOT: (ROOT, ROOT), f"{ROOT}.{AUDIT}": (AUDIT, AUDIT)}
+        self._derived: dict[str, tuple[str, str]] = {}
 
     def register(self, channel: str, shown: str) -> str:
         """Return the logger's name for a channel and a shown name, and remember both."""
-        base = ROOT if channel == ROOT else f"{ROOT}.{channel}"
-        name = base if shown == ROOT and channel == ROOT else f"{base}.{shown}"
-        self._known[name] = (channel, shown)
+        name = ROOT if channel == ROOT else f"{ROOT}.{channel}"
+        if (channel, shown) != (ROOT, ROOT):
+            name = f"{name}.{shown}"
+        while self._registered.get(name) != (channel, shown):
+            if self._is_free(name, channel):
+                self._registered[name] = (channel, shown)
+                self._derived.clear()
+            else:  # it belongs to another channel, as the name of a module called "audit" would
+                name = f"{ROOT}.{name}"
         return name
 
     def resolve(self, logger: str) -> tuple[str, str]:
         """Return (channel, shown name) for a logger's name."""
-        known = self._known.get(logger)
-        return known if known is not None else self._taken_apart(logger)
+        known = self._registered.get(logger) or self._derived.get(logger)
+        return known if known is not None else self._derive(logger)
 
-    def _taken_apart(self, logger: str) -> tuple[str, str]:
-        below = logger.removeprefix(ROOT + ".")
-        parts = below.split(".")
-        found = (ROOT, below)
-        named = ".".join(parts[:2]) in CHANNELS or (
-            parts[0] == _OPEN_ENDED and _DAG_ID.fullmatch(below[len(_OPEN_ENDED) + 1 :])
-        )
-        if len(parts) > 1 and named:
-            found = (".".join(parts[:2]), ".".join(parts[2:]) or parts[1])
-        if len(self._known) < _MOST_NAMES:
-            self._known[logger] = found
+    def _is_free(self, name: str, channel: str) -> bool:
+        return name not in self._registered and (channel != ROOT or self.resolve(name)[0] == ROOT)
+
+    def _derive(self, logger: str) -> tuple[str, str]:
+        if logger.startswith(ROOT + "."):
+            found = (ROOT, logger)  # what another library's logger is called says nothing of our channels
+        if logger.startswith(ROOT + "."):
+            found = self._below_registered(logger) or _taken_apart(logger.removeprefix(ROOT + "."))
+        else:  # another library's: `airflow.task` is no channel of ours
+            found = (ROOT, logger)
+        if len(self._derived) < _MOST_NAMES:
+            self._derived[logger] = found
         return found
+
+    def _below_registered(self, logger: str) -> tuple[str, str] | None:
+        parent, dot, rest = logger.rpartition(".")
+        while dot and parent != ROOT:
+            if parent in self._registered:
+                channel, shown = self._registered[parent]
+                return channel, f"{shown}.{rest}"
+            parent, dot, part = parent.rpartition(".")
+            rest = f"{part}.{rest}"
+        return None
+
+
+def _taken_apart(below: str) -> tuple[str, str]:
+    first, _, rest = below.partition(".")
+    second, _, shown = rest.partition(".")
+    channel = f"{first}.{second}"
+    if channel in CHANNELS or (first == _OPEN_ENDED and _DAG_ID.fullmatch(second)):
+        return channel, shown or second
+    if first in CHANNELS and first != ROOT:
+        return first, rest or first
+    return ROOT, below

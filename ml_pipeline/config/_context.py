@@ -5,6 +5,7 @@ asyncio tasks inherit these variables by themselves; threads and process pools g
 
 from __future__ import annotations
 
+import inspect
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
 
@@ -22,6 +23,7 @@ __all__ = [
     "run_id",
     "span_id",
     "trace_id",
+    "undo",
     "user_id",
 ]
 
@@ -73,20 +75,30 @@ class Carried(Generic[P, R]):
     """A function together with the context it was taken from: picklable when the function is.
 
     Args:
-        function: What to call.
+        function: What to call; what a coroutine function returns runs in that context too.
         values: The context to call it in; by default that of the caller.
     """
 
-    __slots__ = ("_function", "_values")
+    __slots__ = ("_function", "_is_async", "_values")
 
     def __init__(self, function: Callable[P, R], values: Mapping[str, str | None] | None = None) -> None:
         self._function = function
+        self._is_async = inspect.iscoroutinefunction(function)
         self._values: dict[str, str | None] = dict.fromkeys(VARIABLES) | dict(current() if values is None else values)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._is_async:
+            return self._awaited(*args, **kwargs)  # type: ignore[return-value]
         tokens = restore(self._values)
         try:
             return self._function(*args, **kwargs)
+        finally:
+            undo(tokens)
+
+    async def _awaited(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        tokens = restore(self._values)
+        try:
+            return await self._function(*args, **kwargs)  # type: ignore[misc]
         finally:
             undo(tokens)
 

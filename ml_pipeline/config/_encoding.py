@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ import orjson
 
 from ml_pipeline._runtime import attempt
 
-__all__ = ["dumps", "one_line", "rfc3339", "to_plain"]
+__all__ = ["dumps", "encode", "one_line", "rfc3339", "to_plain"]
 
 MAX_CHARACTERS: Final = 8_192
 """Of one string."""
@@ -33,10 +34,13 @@ MAX_VALUES: Final = 20_000
 """Of one value altogether."""
 
 _LARGEST_INTEGER: Final = 2**53
+_MOST_BITS: Final = 8_192
 _SHOWN_ELEMENTS: Final = 32
 _CUT: Final = "…"
-_UNSAFE_IN_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-_UNSAFE_IN_JSON: Final = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
+_UNSAFE_IN_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE_IN_JSON: Final = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
+_CHANGED_BY_OTHERS: Final = (dict, set, frozenset)
+_class_name: Final = type.__dict__["__name__"].__get__  # what a metaclass says instead may raise
 
 
 def dumps(value: object) -> bytes:
@@ -62,7 +66,8 @@ def to_plain(value: object) -> Any:
     Args:
         value: Anything. NaN and infinities become the texts ``NaN``, ``Infinity``, ``-Infinity``, because JSON has no
             number for them and ``null`` would say that nothing was measured. Arrays of more than 32 elements become
-            their type and shape. What no rule covers becomes its ``repr``.
+            their type and shape. What no rule covers becomes its ``repr``. Of two keys that come out as the same
+            text, as 1 and ``"1"`` do, the later gets its position: ``1 (2)``.
 
     Returns:
         A new value, bounded in depth, length and number of items; what is left out is marked with ``…``.
@@ -77,7 +82,7 @@ def one_line(text: str) -> str:
         text: Any text.
 
     Returns:
-        The text with control and bidirectional characters as ``\n``, ``\x1b`` and so on.
+        The text with control characters, bidirectional ones and lone surrogates as ``\n``, ``\x1b`` and so on.
     """
     return _UNSAFE_IN_TEXT.sub(_text_escape, text)
 
@@ -91,8 +96,7 @@ def rfc3339(seconds: float) -> str:
     Returns:
         Such as ``2026-01-15T09:30:25.123456Z``.
     """
-    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}Z"
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class _Plain:
@@ -113,62 +117,69 @@ class _Plain:
         if kind is str:
             return self._text(value)  # type: ignore[arg-type]
         if kind is int:
-            return value if -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER else self._text(str(value))  # type: ignore[operator]
+            return value if -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER else self._text(_digits(value))  # type: ignore[operator, arg-type]
         if kind is float:
             return value if math.isfinite(value) else _named(value)  # type: ignore[arg-type]
+        if kind is dict or kind is list:
+            return self._container(value, depth, id(value))
         plain, broken = attempt(self._composite, value, depth)
-        return plain if broken is None else f"<{kind.__name__}: {type(broken).__name__} when read>"
+        return plain if broken is None else self._text(f"<{_class_name(kind)}: {_class_name(type(broken))} when read>")
 
     def _composite(self, value: Any, depth: int) -> Any:
         # Everything from here on runs code of the value's own class, which may raise anything.
         if isinstance(value, (Mapping, list, tuple, AbstractSet)):
-            return self._container(value, depth)
+            return self._container(value, depth, id(value))
         return self._scalar(value, depth)
 
-    def _container(self, value: Any, depth: int) -> Any:
-        if depth >= MAX_DEPTH or self._values <= 0 or id(value) in self._parents:
+    def _container(self, value: Any, depth: int, identity: int) -> Any:
+        if depth >= MAX_DEPTH or self._values <= 0 or identity in self._parents:
             return _CUT
-        self._parents.add(id(value))
-        try:
-            if isinstance(value, Mapping):
-                return self._mapping(value, depth)
-            return self._items(value, depth)
-        finally:
-            self._parents.discard(id(value))
-
-    def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-        plain: dict[str, Any] = {}
-        for index, (key, item) in enumerate(value.items()):
-            if index >= MAX_ITEMS or self._values <= 0:
-                plain[_CUT] = f"{len(value) - index} more"
-                break
-            plain[self._text(key if isinstance(key, str) else _printed(key))] = self.convert(item, depth + 1)
+        self._parents.add(identity)
+        is_object = type(value) is dict or isinstance(value, Mapping)
+        plain: Any = {} if is_object else []
+        # What was read before it broke is kept.
+        _, broken = attempt(self._fill_object if is_object else self._fill_array, plain, value, depth)
+        self._parents.discard(identity)
+        if broken is not None:
+            _mark(plain, f"{_class_name(type(broken))} when read")
         return plain
 
-    def _items(self, value: Any, depth: int) -> list[Any]:
-        plain: list[Any] = []
-        for index, item in enumerate(value):
+    def _fill_object(self, plain: dict[str, Any], value: Mapping[Any, Any], depth: int) -> None:
+        for index, (key, item) in enumerate(_snapshot(value, value.items())):
             if index >= MAX_ITEMS or self._values <= 0:
-                plain.append(f"{_CUT} {len(value) - index} more")
-                break
+                _mark(plain, f"{len(value) - index} more")
+                return
+            name = self._text(key if type(key) is str else _key(key))
+            while name in plain:
+                name = f"{name} ({index + 1})"
+            plain[name] = self.convert(item, depth + 1)
+
+    def _fill_array(self, plain: list[Any], value: Any, depth: int) -> None:
+        for index, item in enumerate(_snapshot(value, value)):
+            if index >= MAX_ITEMS or self._values <= 0:
+                _mark(plain, f"{len(value) - index} more")
+                return
             plain.append(self.convert(item, depth + 1))
-        return plain
 
     def _scalar(self, value: Any, depth: int) -> Any:
         for kind, rule in _RULES:
             if isinstance(value, kind):
                 return self.convert(rule(value), depth)
+        if isinstance(value, (bytes, bytearray)):
+            shown = bytes(value[:MAX_CHARACTERS]).decode("utf-8", "backslashreplace")
+            return self._text(shown, max(len(value) - MAX_CHARACTERS, 0))
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return self.convert(_Fields(value), depth)
-        if hasattr(value, "dtype") or hasattr(value, "dtypes"):
+            return self._container(_Fields(value), depth, id(value))
+        if hasattr(value, "shape") and (hasattr(value, "dtype") or hasattr(value, "dtypes")):
             return self.convert(_array(value), depth)
         return self._text(_printed(value))
 
-    def _text(self, text: str) -> str:
+    def _text(self, text: str, unseen: int = 0) -> str:
         room = min(MAX_CHARACTERS, max(self._characters, 0))
-        if len(text) > room:
-            text = f"{text[:room]}{_CUT} {len(text) - room} more characters"
+        more = max(len(text) - room, 0) + unseen
         self._characters -= min(len(text), room)
+        if more:
+            text = f"{text[:room]}{_CUT} {more} more characters" if room else _CUT
         if not text.isascii():
             text = text.encode("utf-8", "backslashreplace").decode("utf-8")
         return text
@@ -191,13 +202,35 @@ class _Fields(Mapping[str, Any]):
         return len(self._names)
 
 
+def _key(value: object) -> str:
+    return str.__str__(value) if issubclass(type(value), str) else _printed(value)
+
+
+def _snapshot(container: Any, items: Any) -> Any:
+    """Take the items that will be shown in one step, where another thread's change would end the iteration."""
+    return list(itertools.islice(items, MAX_ITEMS + 1)) if type(container) in _CHANGED_BY_OTHERS else items
+
+
+def _mark(plain: Any, what: str) -> None:
+    """Say what was left out of a container."""
+    if isinstance(plain, list):
+        plain.append(f"{_CUT} {what}")
+    else:
+        plain[_CUT if _CUT not in plain else f"{_CUT} ({len(plain) + 1})"] = what
+
+
 def _array(value: Any) -> object:
-    shape = getattr(value, "shape", None)
-    size = getattr(value, "size", None)
-    if isinstance(size, int) and size <= _SHOWN_ELEMENTS and hasattr(value, "tolist"):
+    shape = value.shape
+    if hasattr(value, "tolist") and isinstance(shape, tuple) and math.prod(shape) <= _SHOWN_ELEMENTS:
         plain = value.tolist()
         return _printed(plain) if type(plain) is type(value) else plain
-    return f"<{type(value).__name__} {shape} {getattr(value, 'dtype', '')}>".replace(" >", ">")
+    dtype = f" {value.dtype}" if hasattr(type(value), "dtype") else ""  # a table may have a column of that name
+    return f"<{type(value).__name__} {shape}{dtype}>"
+
+
+def _digits(value: int) -> str:
+    text, _ = attempt(str, value) if value.bit_length() <= _MOST_BITS else (None, None)
+    return text if text is not None else f"<int of {value.bit_length()} bits>"
 
 
 def _moment(value: dt.datetime) -> str:
@@ -209,7 +242,6 @@ _RULES: Final[tuple[tuple[Any, Any], ...]] = (
     (str, str.__str__),
     (int, int.__int__),
     (float, float.__float__),
-    ((bytes, bytearray), lambda value: bytes(value[: MAX_CHARACTERS + 1]).decode("utf-8", "backslashreplace")),
     (dt.datetime, _moment),
     ((dt.date, dt.time), lambda value: value.isoformat()),
     (dt.timedelta, lambda value: value.total_seconds()),
@@ -221,7 +253,9 @@ _RULES: Final[tuple[tuple[Any, Any], ...]] = (
 
 def _printed(value: object, how: Any = repr) -> str:
     text, broken = attempt(how, value)
-    return str(text) if broken is None else f"<{type(value).__name__}: {type(broken).__name__} when printed>"
+    if broken is None:
+        return str.__str__(text)
+    return f"<{_class_name(type(value))}: {_class_name(type(broken))} when printed>"
 
 
 def _named(value: float) -> str:

@@ -13,10 +13,12 @@ import threading
 import time as _time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 from ml_pipeline import _runtime
+from ml_pipeline._platform import after_fork_in_child
 from ml_pipeline.config import _context
 from ml_pipeline.config._ids import new_id
 
@@ -180,6 +182,7 @@ class DriftEvent(_Event):
         effects: Effect by feature: the largest gap between the cumulative distributions, 0 to 1.
         drifted: The features that drifted.
         reason: One sentence for a person.
+        alarm: Whether this and the batches before it are reason for an alert; one batch in twenty drifts by chance.
     """
 
     model: str
@@ -189,6 +192,7 @@ class DriftEvent(_Event):
     effects: Mapping[str, float] = field(default_factory=_empty)
     drifted: tuple[str, ...] = ()
     reason: str = ""
+    alarm: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,14 +281,16 @@ _DEFAULT_SINKS: Final = (
     "ml_pipeline.config.logging_config",
     "ml_pipeline.config.data_lineage",
     "ml_pipeline.config.alerting",
+    "ml_pipeline.config.monitoring_config",
 )
 """Named, not imported: a sink is loaded at the first event, and each module has a ``subscribe_to(bus)``."""
 
 
 class Bus:
-    """Hands each event to every subscriber, in the order they subscribed, on the publisher's thread.
+    """Hands each event to every subscriber, on the publisher's thread: the sinks first, then in the order they came.
 
-    Thread-safe. A subscriber that fails is counted and said once, and the others still get the event.
+    Thread-safe, and a subscriber may itself publish or subscribe. One that fails is counted and said once, and the
+    others still get the event.
 
     Args:
         sinks: Modules whose ``subscribe_to(bus)`` is called at the first event.
@@ -292,9 +298,8 @@ class Bus:
 
     def __init__(self, sinks: tuple[str, ...] = ()) -> None:
         self._waiting = sinks
-        self._lock = threading.RLock()
-        self._loading = False
-        self._subscribers: tuple[tuple[str, Handler], ...] = ()
+        self._subscribers: tuple[tuple[bool, str, Handler], ...] = ()
+        self.renew_lock()
 
     def subscribe(self, name: str, handler: Handler) -> Callable[[], None]:
         """Have *handler* called with every event from now on.
@@ -307,9 +312,9 @@ class Bus:
         Returns:
             A function that ends the subscription; calling it again does nothing.
         """
-        entry = (name, handler)
         with self._lock:
-            self._subscribers = (*self._subscribers, entry)
+            entry = (not self._loading, name, handler)
+            self._subscribers = tuple(sorted((*self._subscribers, entry), key=itemgetter(0)))
 
         def unsubscribe() -> None:
             with self._lock:
@@ -324,26 +329,53 @@ class Bus:
             event: What happened.
 
         Raises:
-            Exception: Only with ``ML_PIPELINE_STRICT=1``, what the first failing subscriber raised.
+            Exception: What the first failing subscriber raised, after all of them got the event; only with
+                ``ML_PIPELINE_STRICT=1``, or where the error is one that stops the job.
         """
         if self._waiting:
             self._load_sinks()
-        for name, handler in self._subscribers:
-            with _runtime.guard(name):
-                handler(event)
+        first: Exception | None = None
+        for _, name, handler in self._subscribers:
+            _, failed = _runtime.attempt(_hand_over, name, handler, event)
+            if failed is not None and first is None:
+                first = failed
+        if first is not None:
+            raise first
+
+    def renew_lock(self) -> None:
+        """Take a new lock; a forked child's may be held by a thread that stayed with the parent."""
+        self._lock = threading.RLock()
+        self._loading = False
 
     def _load_sinks(self) -> None:
         with self._lock:
-            if self._waiting and not self._loading:
-                self._loading = True
-                early, self._subscribers = self._subscribers, ()
-                for module in self._waiting:
-                    with _runtime.guard(module.rpartition(".")[2]):
-                        importlib.import_module(module).subscribe_to(self)
-                self._subscribers = (*self._subscribers, *early)
-                self._waiting = ()  # last: until now, other threads wait at the lock instead of losing their event
+            if self._loading:  # a sink that is being loaded publishes an event
+                return
+            self._loading = True
+            try:
+                while self._waiting:
+                    self._load(self._waiting[0])
+                    self._waiting = self._waiting[1:]  # once it is empty, other threads no longer wait at the lock
+            finally:
+                self._loading = False
+
+    def _load(self, module: str) -> None:
+        before, is_done = self._subscribers, False
+        try:
+            with _runtime.guard(module.rpartition(".")[2]):
+                importlib.import_module(module).subscribe_to(self)
+            is_done = True
+        finally:
+            if not is_done:  # Ctrl-C, or strict telemetry: the next event loads this one again, from the beginning
+                self._subscribers = before
+
+
+def _hand_over(name: str, handler: Handler, event: Event) -> None:
+    with _runtime.guard(name):
+        handler(event)
 
 
 DEFAULT_BUS: Final = Bus(_DEFAULT_SINKS)
+after_fork_in_child(DEFAULT_BUS.renew_lock)
 publish: Final = DEFAULT_BUS.publish
 subscribe: Final = DEFAULT_BUS.subscribe

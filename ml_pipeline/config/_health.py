@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
 
 from ml_pipeline import _runtime
@@ -42,11 +41,19 @@ class Health:
 
     Attributes:
         status: The worst of them.
-        checks: By name, the built-in ones first.
+        checks: Each of them, the built-in ones first.
     """
 
     status: Status
-    checks: Mapping[str, HealthCheck]
+    checks: tuple[HealthCheck, ...]
+
+    def __getitem__(self, name: str) -> HealthCheck:
+        """Return the check of that name.
+
+        Raises:
+            KeyError: If there is none.
+        """
+        return {check.name: check for check in self.checks}[name]
 
 
 def worst(statuses: list[Status]) -> Status:
@@ -85,8 +92,8 @@ class HealthChecks:
         Returns:
             What they found. Nothing is raised, whatever happens in a check, and nothing is left behind.
         """
-        found = {name: _run(name, check) for name, check in self._checks.items()}
-        return Health(worst([check.status for check in found.values()]), MappingProxyType(found))
+        found = tuple(_run(name, check) for name, check in self._checks.items())
+        return Health(worst([check.status for check in found]), found)
 
 
 def _run(name: str, check: Check) -> HealthCheck:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
-import tempfile
+import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -16,12 +15,13 @@ from ml_pipeline.config._thresholds import DISK_FREE_RATIO, MEMORY_RATIO
 from ml_pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import sqlite3
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ml_pipeline.config._resource_sources import Space
 
-__all__ = ["BUILT_IN", "check_disk", "check_folder", "check_memory", "check_store"]
+__all__ = ["BUILT_IN", "check_disk", "check_folder", "check_memory", "check_outbox", "check_store"]
 
 _GIB: Final = 1 << 30
 _ROOMY_BYTES: Final = 10 * _GIB
@@ -29,6 +29,14 @@ _FULL_BYTES: Final = _GIB // 10
 _EXHAUSTED_MEMORY_RATIO: Final = 0.98
 _SHOWN_ERRORS: Final = 3
 _PEEK_SECONDS: Final = 1.0
+_OVERDUE_SECONDS: Final = 600.0
+_DAY_SECONDS: Final = 86_400.0
+_DELIVERIES: Final = """
+SELECT count(*) FILTER (WHERE state = 'pending'),
+    count(*) FILTER (WHERE state = 'pending' AND due < ?),
+    count(*) FILTER (WHERE state = 'dead' AND settled > ?)
+FROM deliveries
+"""
 
 Found = tuple[Status, str]
 
@@ -46,6 +54,8 @@ def check_settings() -> Found:
 
 def check_folder(folder: Path) -> Found:
     """Write to a file without a name in *folder*; where it is not there yet, in the nearest folder above it."""
+    import tempfile
+
     place = existing(folder)
     try:
         with tempfile.TemporaryFile(dir=place) as file:
@@ -70,15 +80,27 @@ def check_memory(memory: Space) -> Found:
     return status, f"{used:.0%} used, {memory.free_bytes / _GIB:.1f} GiB available"
 
 
-def check_store(path: Path) -> Found:
+def check_store(path: Path, access: Callable[[Path, int], bool] = os.access) -> Found:
     """Read the catalogue of a SQLite store; one that is not there yet is as it should be, and is not made."""
     if not path.exists():
         return "ok", f"{path} is made when first used"
     with contextlib.closing(_open_read_only(path)) as store:
         store.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if not os.access(path, os.W_OK):
+    if not access(path, os.W_OK):
         return "failing", f"{path} cannot be written"
     return "ok", f"{path} can be read and written"
+
+
+def check_outbox(path: Path, clock: Callable[[], float] = time.time) -> Found:
+    """Judge the store of alerts, and whether their deliveries go out: none overdue, and none given up in a day."""
+    found = check_store(path)
+    if found[0] != "ok" or not path.exists():
+        return found
+    now = clock()
+    with contextlib.closing(_open_read_only(path)) as store:
+        pending, overdue, dead = store.execute(_DELIVERIES, (now - _OVERDUE_SECONDS, now - _DAY_SECONDS)).fetchone()
+    reason = f"deliveries: {pending} pending, {overdue} of them overdue, {dead} given up in the last day"
+    return "degraded" if overdue or dead else "ok", reason
 
 
 def check_telemetry() -> Found:
@@ -98,6 +120,8 @@ def _judge_disk(space: Space) -> Status:
 
 
 def _open_read_only(path: Path) -> sqlite3.Connection:
+    import sqlite3
+
     # A reader of a store in WAL mode makes the files beside it where there are none, and leaves them. Without them
     # nobody has the store open, and it can be read as it lies.
     in_use = path.with_name(f"{path.name}-wal").exists()
@@ -113,7 +137,7 @@ BUILT_IN: Final[Mapping[str, Check]] = MappingProxyType(
         "disk": lambda: check_disk(PROBE.read(watched_folders()).disks),
         "memory": lambda: check_memory(PROBE.read().memory),
         "lineage_store": lambda: check_store(_runtime.settings().data_dir / "metadata" / "lineage" / "lineage.db"),
-        "alert_outbox": lambda: check_store(_runtime.settings().data_dir / "alerts" / "outbox.db"),
+        "alert_outbox": lambda: check_outbox(_runtime.settings().data_dir / "alerts" / "outbox.db"),
         "telemetry": check_telemetry,
     }
 )

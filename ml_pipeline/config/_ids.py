@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from ml_pipeline._platform import after_fork_in_child
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -22,8 +24,8 @@ _RANDOM_BYTES = 8
 class Uuid7Factory:
     """Makes UUIDs of version 7: 48 bits of milliseconds, 12 of a counter, 62 of randomness.
 
-    Thread-safe. Identifiers of one process ascend even within a millisecond and when the clock steps back; after a
-    fork, the random part keeps parent and child apart.
+    Thread-safe, and safe in a signal handler. Identifiers of one process ascend even within a millisecond and when the
+    clock steps back; after a fork, the random part keeps parent and child apart.
 
     Args:
         clock_ns: Nanoseconds since the Unix epoch.
@@ -35,8 +37,8 @@ class Uuid7Factory:
     def __init__(self, clock_ns: Callable[[], int] = time.time_ns, random: Callable[[int], bytes] = os.urandom) -> None:
         self._clock_ns = clock_ns
         self._random = random
-        self._lock = threading.Lock()
         self._last = 0
+        self.renew_lock()
 
     def __call__(self) -> str:
         """Return the next identifier, as 36 characters of text."""
@@ -48,9 +50,15 @@ class Uuid7Factory:
         text = f"{(milliseconds & ((1 << 48) - 1)) << 80 | 7 << 76 | counter << 64 | 2 << 62 | random:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
+    def renew_lock(self) -> None:
+        """Take a new lock; a forked child's may be held by a thread that stayed with the parent."""
+        self._lock = threading.RLock()
+
 
 new_id = Uuid7Factory()
 """The identifiers of operations, runs and events."""
+
+after_fork_in_child(new_id.renew_lock)
 
 
 def content_id(kind: str, identity: Mapping[str, object]) -> str:
@@ -63,6 +71,9 @@ def content_id(kind: str, identity: Mapping[str, object]) -> str:
     Returns:
         ``<kind>:`` and the first 24 hexadecimal digits of the SHA-256 over the canonical JSON of *identity* (keys
         sorted, no white space, UTF-8).
+
+    Raises:
+        TypeError: For any other value, an integer past 64 bits, or text that is not Unicode.
     """
     canonical = orjson.dumps(dict(identity), option=orjson.OPT_SORT_KEYS)
     return f"{kind}:{hashlib.sha256(canonical).hexdigest()[:24]}"

@@ -1,8 +1,8 @@
 """The end of an operation as a step of lineage, read from the facts that the operation was given.
 
 The facts are those that `operation_logger` names: ``source_name``, ``dataset_name``, ``dataset_version``,
-``model_name``, ``model_version``, ``output_name``, ``environment``, ``batch``; or, where the code knows them, the ids of
-nodes: ``input_ids``, ``data_ids``, ``data_id``, ``model_id``. An operation that does not say enough records nothing.
+``model_name``, ``model_version``, ``output_name``, ``environment``, ``batch``; or, where the code knows them, the ids
+of nodes: ``input_ids``, ``data_ids``, ``data_id``, ``model_id``. An operation that does not say enough records nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline.config import _lineage_steps as steps
-from ml_pipeline.config._events import LineageNode, OperationEvent
 from ml_pipeline.config._lineage_model import DATASET, DEPLOYMENT, FEATURES, MODEL, described, digest_of, name_of
 from ml_pipeline.config._lineage_step import About, Origin, Step
 from ml_pipeline.config._lineage_store import LineageStore, NodeQuery
@@ -19,7 +18,9 @@ from ml_pipeline.config._lineage_store import LineageStore, NodeQuery
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["FAILED_ENDS", "Ending", "step_of"]
+    from ml_pipeline.config._events import LineageNode, OperationEvent
+
+__all__ = ["FAILED_ENDS", "Ending", "about_of", "step_of"]
 
 FAILED_ENDS: Final = frozenset({"fail", "cancel", "abandon"})
 """The ends of an operation that leave its edges failed."""
@@ -56,6 +57,26 @@ def step_of(ending: Ending, kind: str, store: LineageStore) -> Step | None:
     return _READERS[kind](_Facts(ending, store))
 
 
+def about_of(ending: Ending) -> About:
+    """Return who says that the operation ended, and how it did."""
+    event, error = ending.event, ending.event.error
+    origin = Origin(
+        time=event.time,
+        began=event.time if ending.began is None else ending.began,
+        pipeline=event.pipeline,
+        run_id=event.run_id,
+        operation_id=event.operation_id,
+        user_id=event.user_id,
+        automatic=True,
+    )
+    ended = {
+        "ended": event.type,
+        "duration_seconds": event.duration_seconds,
+        "error": {"type": error.type, "message": error.message} if error else None,
+    }
+    return About(origin, "failed" if event.type in FAILED_ENDS else "complete", ended)
+
+
 class _Facts:
     """The facts of one operation, read as text, as ids, and as nodes."""
 
@@ -75,35 +96,20 @@ class _Facts:
         return self.event.counts.get(key)
 
     def about(self) -> About:
-        event, error = self.event, self.event.error
-        origin = Origin(
-            time=event.time,
-            began=event.time if self.ending.began is None else self.ending.began,
-            pipeline=event.pipeline,
-            run_id=event.run_id,
-            operation_id=event.operation_id,
-            user_id=event.user_id,
-            automatic=True,
-        )
-        ended = {
-            "ended": event.type,
-            "duration_seconds": event.duration_seconds,
-            "error": {"type": error.type, "message": error.message} if error else None,
-        }
-        return About(origin, "failed" if event.type in FAILED_ENDS else "complete", ended)
+        return about_of(self.ending)
 
     def data(self) -> tuple[tuple[str, ...], tuple[LineageNode, ...]]:
         """Return the ids of the data that went in, and the nodes that are not kept under them yet."""
         ids = [
             node_id
             for key in ("input_ids", "data_ids", "data_id")
-            for node_id in steps.ids_of(self.attributes.get(key) or None)
+            for node_id in steps.ids_of(self.attributes.get(key))
         ]
         return (tuple(ids), ()) if ids else self._named("dataset_name", "dataset_version", (FEATURES, DATASET))
 
     def model(self) -> tuple[tuple[str, ...], tuple[LineageNode, ...]]:
         """Return the id of the model that was used, and its node if nothing is kept under that yet."""
-        ids = steps.ids_of(self.attributes.get("model_id") or None)
+        ids = steps.ids_of(self.attributes.get("model_id"))
         return (ids, ()) if ids else self._named("model_name", "model_version", (MODEL,))
 
     def server(self) -> tuple[tuple[str, ...], tuple[LineageNode, ...]]:
@@ -156,9 +162,7 @@ def _transformation(facts: _Facts) -> Step | None:
     if not ids or not output:
         return None
     given = facts.get("output_version", "transformation", "parameters", "columns")
-    return steps.transformation(
-        facts.about(), ids, output, records_count=facts.count("records"), made=made, **given
-    )
+    return steps.transformation(facts.about(), ids, output, records_count=facts.count("records"), made=made, **given)
 
 
 def _training(facts: _Facts) -> Step | None:

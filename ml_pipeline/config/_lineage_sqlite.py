@@ -132,7 +132,7 @@ class SqliteLineageStore:
         with self._transaction() as connection:
             written = Written(
                 Counter(node.type for node in nodes if _put_node(connection, node)),
-                sum([_put_edge(connection, edge) for edge in edges]),
+                Counter(edge.kind for edge in edges if _put_edge(connection, edge)),
             )
             for kind, source, target, operation in remove:
                 connection.execute(_DROP_EDGE, (kind, source, target, operation or ""))

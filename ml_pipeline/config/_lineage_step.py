@@ -25,7 +25,7 @@ class Origin:
 
     Attributes:
         operation_id: The operation the step belongs to.
-        named: Whether the caller named that operation, or it was merely the one around the call.
+        owned: Whether that operation is known to be the one that did the step, not merely the one around the call.
         automatic: Whether the operation says so itself.
         began: When the step began; the same as *time* for a call.
     """
@@ -36,7 +36,7 @@ class Origin:
     run_id: str | None
     operation_id: str | None
     user_id: str | None
-    named: bool = False
+    owned: bool = False
     automatic: bool = False
 
     @classmethod
@@ -50,7 +50,7 @@ class Origin:
             run_id=_context.run_id.get() or settings.run_id,
             operation_id=_context.operation_id.get() if operation_id is None else name_of(operation_id),
             user_id=_context.user_id.get(),
-            named=operation_id is not None,
+            owned=operation_id is not None,
         )
 
 
@@ -76,12 +76,12 @@ class Step:
     made: tuple[LineageNode, ...] = ()
     parts: tuple[LineageNode, ...] = ()
     status: Status = "complete"
-    facts: Mapping[str, Any] = EMPTY
+    facts: Mapping[str, Any] = field(default_factory=dict)
     guessed: bool = False
     problems: tuple[LineageError, ...] = ()
 
     def nodes(self, stand_ins: Sequence[LineageNode] = ()) -> list[NodeRecord]:
-        """Return every node to keep, inputs first.
+        """Return every node to keep: inputs first, then what was made, then its parts.
 
         Args:
             stand_ins: Placeholders for inputs that nobody has recorded.

@@ -198,6 +198,7 @@ def _bounded(value: object, most: int) -> tuple[list[str], int]:
         return [name_of(value)], 0
     items, left_out = read
     names = dict.fromkeys(item.node_id if isinstance(item, LineageNode) else name_of(item) for item in items)
+    names.pop("", None)
     return list(names), left_out
 
 

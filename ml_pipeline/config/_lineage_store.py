@@ -61,11 +61,11 @@ class Written:
 
     Attributes:
         nodes: Nodes that were not there before, by type; a placeholder that took on its type counts as one.
-        edges: How many edges were not there before.
+        edges: Edges that were not there before, by kind.
     """
 
     nodes: Counter[str] = field(default_factory=Counter)
-    edges: int = 0
+    edges: Counter[str] = field(default_factory=Counter)
 
 
 class LineageStore(Protocol):
@@ -124,10 +124,8 @@ class MemoryLineageStore:
         with self._lock:
             written = Written(
                 Counter(node.type for node in nodes if self._put_node(node)),
-                len({edge.key for edge in edges} - self._edges.keys()),
+                Counter(edge.kind for edge in edges if self._put_edge(edge)),
             )
-            for edge in edges:
-                self._edges[edge.key] = merge_edge(self._edges.get(edge.key), edge)
             for key in remove:
                 self._edges.pop(key, None)
             self._drop_orphans({end for key in remove for end in key[1:3]})
@@ -175,6 +173,11 @@ class MemoryLineageStore:
         old = self._nodes.get(node.node_id)
         self._nodes[node.node_id] = merged = merge_node(old, node)
         return is_new(old, merged)
+
+    def _put_edge(self, edge: EdgeRecord) -> bool:
+        old = self._edges.get(edge.key)
+        self._edges[edge.key] = merge_edge(old, edge)
+        return old is None
 
     def _drop_orphans(self, candidates: set[str]) -> None:
         used = {end for key in self._edges for end in key[1:3]} if candidates else set()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from ml_pipeline.config import _events
+from ml_pipeline import _runtime
+from ml_pipeline.config import _context, _events
 from ml_pipeline.config._channels import AUDIT, ROOT
 from ml_pipeline.config._encoding import rfc3339
 from ml_pipeline.config._events import (
@@ -19,7 +21,17 @@ from ml_pipeline.config._events import (
     OperationEvent,
     ResourceSample,
 )
-from ml_pipeline.config._log_format import EXTRA_KEY, message_of
+from ml_pipeline.config._log_format import (
+    EXTRA_KEY,
+    beside,
+    context_of,
+    exception_of,
+    given_fields,
+    is_empty,
+    message_of,
+    plain_text,
+    without_empty,
+)
 from ml_pipeline.config._routes import OPERATIONS, OTHERS
 
 if TYPE_CHECKING:
@@ -35,6 +47,7 @@ _RESULTS: Final = {"complete": "success", "fail": "failure", "cancel": "cancelle
 _ENDED: Final = {"complete": "completed", "fail": "failed", "cancel": "cancelled", "abandon": "abandoned"}
 _OBJECT_KEYS: Final = ("dataset_name", "model_name", "output_name", "batch", "source_name", "object")
 _VERSION_KEYS: Final = ("dataset_version", "model_version", "output_version", "version")
+_CREDENTIALS: Final = re.compile(r"//[^/@\s]*@")
 
 
 class EventLog:
@@ -87,7 +100,6 @@ class EventLog:
             "event": event.type,
             "kind": event.kind,
             "parent_id": event.parent_id,
-            **event.attributes,
             "counts": event.counts,
             "metrics": event.metrics,
             "duration_seconds": event.duration_seconds,
@@ -95,7 +107,14 @@ class EventLog:
         channel = "inference.predictions" if event.attributes.get("single") else route.channel
         level = _LEVELS.get(event.type, logging.INFO)
         self._log(
-            event, "operation_logger", level, _operation_message(event), context, channel=channel, operation=event.name
+            event,
+            "operation_logger",
+            level,
+            _operation_message(event),
+            context,
+            given=event.attributes,
+            channel=channel,
+            operation=event.name,
         )
         # One prediction is a line in predictions.log; the batch, or the service's request, is what is audited.
         if route.audited and event.type in _RESULTS and not event.attributes.get("single"):
@@ -127,6 +146,7 @@ class EventLog:
         message: str,
         context: Mapping[str, Any],
         *,
+        given: Mapping[str, Any] = _events.EMPTY,
         channel: str | None = None,
         operation: str | None = None,
     ) -> None:
@@ -142,14 +162,11 @@ class EventLog:
             "user_id": event.user_id,
             "pipeline": event.pipeline,
             "exception": exception,
-            "context": {
-                "event_id": event.event_id,
-                **{k: v for k, v in context.items() if v not in (None, "", {}, ())},
-            },
+            "context": beside({"event_id": event.event_id, **context}, given),
         }
         # No call site: the line is about the operation, and the place in our own code would only mislead.
         record = logger.makeRecord(logger.name, level, "", 0, message, (), None, None, {EXTRA_KEY: extra})
-        record.created, record.msecs = event.time, event.time % 1 * 1000
+        record.created, record.msecs = event.time, round(event.time % 1 * 1000, 3)
         logger.handle(record)
 
 
@@ -159,20 +176,16 @@ def publish_audit_record(record: logging.LogRecord) -> None:
     Args:
         record: Its message is the action; `log_operation` may have given user, object, version and result.
     """
-    given = getattr(record, EXTRA_KEY, None) or {}
-    context = dict(given.get("context") or {})
-    who = {"user_id": given["user_id"]} if given.get("user_id") else {}
-    _events.publish(
-        AuditEvent(
-            time=record.created,
-            action=message_of(record),
-            object=str(context.pop("object", "")),
-            version=str(context.pop("version", "")),
-            result=str(context.pop("result", "success")),
-            details=context | ({"operation": given["operation"]} if given.get("operation") else {}),
-            **who,
+    given = given_fields(record)
+    details = context_of(record)
+    result = plain_text(details.pop("result", "success"))
+    about = {key: plain_text(details.pop(key, None)) for key in ("object", "version")}
+    who = {} if is_empty(given.get("user_id")) else {"user_id": plain_text(given["user_id"])}
+    details.update(without_empty({"operation": given.get("operation"), "exception": exception_of(record)}))
+    with _runtime.guard("audit"):
+        _events.publish(
+            AuditEvent(time=record.created, action=message_of(record), result=result, details=details, **about, **who)
         )
-    )
 
 
 def takes_colour(stream: Any) -> bool:
@@ -185,8 +198,8 @@ def _operation_message(event: OperationEvent) -> str:
     if event.type == "start":
         return f"{subject} started"
     if event.attributes.get("single"):
-        return f"{subject}: {event.attributes.get('decision')}"
-    numbers = ", ".join(f"{key}={value:g}" for key, value in {**event.counts, **event.metrics}.items())
+        return f"{subject}: {plain_text(event.attributes.get('decision'))}"
+    numbers = ", ".join(f"{key}={_number(value)}" for key, value in {**event.counts, **event.metrics}.items())
     if event.type == "progress":
         return f"{subject} in progress: {numbers}" if numbers else f"{subject} in progress"
     took = f" after {event.duration_seconds:.3f} s" if event.duration_seconds is not None else ""
@@ -194,9 +207,14 @@ def _operation_message(event: OperationEvent) -> str:
     return f"{subject} {_ENDED[event.type]}{took}{why}" + (f" ({numbers})" if numbers else "")
 
 
+def _number(value: float) -> str:
+    """A count is written whole; six digits are enough for what was measured."""
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
 def _audit_of(event: OperationEvent) -> AuditEvent:
     def first(keys: tuple[str, ...]) -> str:
-        return next((str(event.attributes[key]) for key in keys if event.attributes.get(key)), "")
+        return next((text for key in keys if (text := plain_text(event.attributes.get(key)))), "")
 
     return AuditEvent(
         time=event.time,
@@ -209,6 +227,7 @@ def _audit_of(event: OperationEvent) -> AuditEvent:
         version=first(_VERSION_KEYS),
         result=_RESULTS[event.type],
         details={
+            "operation": event.name,
             "counts": event.counts,
             "metrics": event.metrics,
             "error": event.error.message if event.error else None,
@@ -217,13 +236,8 @@ def _audit_of(event: OperationEvent) -> AuditEvent:
 
 
 def _audit_fields(event: AuditEvent) -> dict[str, Any]:
-    context = {
-        "action": event.action,
-        "object": event.object,
-        "version": event.version,
-        "result": event.result,
-        **{key: value for key, value in event.details.items() if value not in (None, "", {})},
-    }
+    details = without_empty(event.details)
+    operation = details.pop("operation", None)
     fields = {
         "timestamp": rfc3339(event.time),
         "level": "INFO",
@@ -231,14 +245,18 @@ def _audit_fields(event: AuditEvent) -> dict[str, Any]:
         "channel": AUDIT,
         "message": event.action,
         "pipeline": event.pipeline,
+        "operation": _context.operation.get() if operation is None else operation,
         "operation_id": event.operation_id,
         "run_id": event.run_id,
         "user_id": event.user_id or _process_user(),
+        "trace_id": _context.trace_id.get(),
+        "span_id": _context.span_id.get(),
         "process": os.getpid(),
         "thread": threading.current_thread().name,
-        "context": {key: value for key, value in context.items() if value != ""},
+        "exception": details.pop("exception") if isinstance(details.get("exception"), dict) else None,
     }
-    return {key: value for key, value in fields.items() if value not in (None, "")}
+    who = {"action": event.action, "object": event.object, "version": event.version, "result": event.result}
+    return without_empty({**fields, "context": beside(who, details)})
 
 
 def _process_user() -> str | None:
@@ -269,8 +287,12 @@ def publish_configuration_change(before: Settings, after: Settings) -> None:
     from ml_pipeline.settings import is_secret
 
     changed = {
-        name: "***" if is_secret(name) else [getattr(before, name), getattr(after, name)]
+        name: "***" if is_secret(name) else [_shown(getattr(before, name)), _shown(getattr(after, name))]
         for name in type(after).model_fields
         if getattr(before, name) != getattr(after, name)
     }
     _events.publish(AuditEvent(action="configuration_change", object=ROOT, details={"changed": changed}))
+
+
+def _shown(value: object) -> object:
+    return _CREDENTIALS.sub("//***@", value) if isinstance(value, str) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,8 @@ class AppendFile:
         if self._descriptor is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self.path, _FLAGS, _MODE)
-            self._torn = ends_torn(self.path)
+            # A pipe or terminal, such as a link to /dev/stdout, has no end to look at.
+            self._torn = stat.S_ISREG(os.fstat(self._descriptor).st_mode) and ends_torn(self.path)
         return self._descriptor
 
 

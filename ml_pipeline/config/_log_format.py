@@ -6,20 +6,34 @@ The keys and their order are fixed, and a key is absent when it is empty. Everyt
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
-import time
 import traceback
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
-from ml_pipeline.config._encoding import dumps, one_line, rfc3339
+from ml_pipeline.config._encoding import encode, one_line, rfc3339, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["EXTRA_KEY", "JSON_KEYS", "json_line", "line_fields", "text_line"]
+__all__ = [
+    "EXTRA_KEY",
+    "JSON_KEYS",
+    "beside",
+    "context_of",
+    "exception_of",
+    "given_fields",
+    "is_empty",
+    "json_line",
+    "line_fields",
+    "message_of",
+    "plain_text",
+    "text_line",
+    "without_empty",
+]
 
 EXTRA_KEY: Final = "ml_pipeline"
 """The one attribute of a ``LogRecord`` that `log_operation` sets, so that its fields clash with nothing."""
@@ -48,9 +62,12 @@ JSON_KEYS: Final = (
 """The keys of a line, in order."""
 
 _OWN_ATTRIBUTES: Final = frozenset(
-    {*logging.LogRecord("", 0, "", 0, "", None, None).__dict__, "message", "asctime", "taskName", EXTRA_KEY}
+    {*logging.LogRecord("", 0, "", 0, "", None, None).__dict__, "message", "asctime", "taskName"}
 )
+_GIVEN_KEYS: Final = frozenset({"operation", "user_id", "context"})
 _NOTHING_GIVEN: Final[Mapping[str, Any]] = MappingProxyType({})
+_CAN_BE_EMPTY: Final = frozenset({str, dict, tuple, MappingProxyType})
+_MOST_STACKTRACE_CHARACTERS: Final = 65_536
 _RESET: Final = "\x1b[0m"
 _COLOURS: Final = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[1;31m", "DEBUG": "\x1b[2m"}
 
@@ -66,9 +83,7 @@ def line_fields(record: logging.LogRecord, channel: str, shown: str) -> dict[str
     Returns:
         The fields that are not empty; ``context`` holds values as they were given.
     """
-    given = getattr(record, EXTRA_KEY, None)
-    if not isinstance(given, dict):
-        given = _NOTHING_GIVEN
+    given = given_fields(record)
     fields: dict[str, Any] = {
         "timestamp": rfc3339(record.created),
         "level": record.levelname,
@@ -78,18 +93,23 @@ def line_fields(record: logging.LogRecord, channel: str, shown: str) -> dict[str
         "pipeline": given.get("pipeline") or _runtime.settings().name,
     }
     for key, variable in _context.VARIABLES.items():
-        fields[key] = given.get(key) or variable.get()
+        value = given.get(key)
+        fields[key] = variable.get() if is_empty(value) else value
     if record.pathname:
         fields.update(file=record.pathname, line=record.lineno, function=record.funcName)
     fields.update(process=record.process, thread=record.threadName)
-    fields["exception"] = given.get("exception") or _exception(record)
-    fields["context"] = _context_of(record, given)
-    return {key: value for key, value in fields.items() if value not in (None, "", {})}
+    fields["exception"] = exception_of(record)
+    fields["context"] = context_of(record)
+    return without_empty(fields)
 
 
 def json_line(fields: Mapping[str, Any]) -> bytes:
     """Encode the fields of a line as one line of JSON, with its line end."""
-    return dumps(fields) + b"\n"
+    plain = to_plain(fields)
+    stacktrace = (fields.get("exception") or _NOTHING_GIVEN).get("stacktrace")
+    if stacktrace:  # whole, where other texts are cut: its last lines say most
+        plain["exception"]["stacktrace"] = stacktrace.encode("utf-8", "backslashreplace").decode("utf-8")
+    return encode(plain) + b"\n"
 
 
 def text_line(record: logging.LogRecord, shown: str, *, coloured: bool = False) -> str:
@@ -101,18 +121,20 @@ def text_line(record: logging.LogRecord, shown: str, *, coloured: bool = False) 
         coloured: Whether to colour the level, for a terminal.
 
     Returns:
-        One line with its line end; a traceback follows on lines that are indented, so that no text in it can pass for
-        a line of the log.
+        One line with its line end; a traceback or stack follows on lines that are indented, so that no text in it can
+        pass for a line of the log.
     """
-    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-    level = record.levelname
+    # The record's own milliseconds are truncated from a binary fraction: the same moment would differ from the JSON's.
+    moment = dt.datetime.fromtimestamp(record.created, dt.UTC).astimezone()
+    level = one_line(record.levelname)
     if coloured and level in _COLOURS:
         level = f"{_COLOURS[level]}{level}{_RESET}"
-    # The milliseconds are those of the record, which logging has truncated, not rounded.
-    lines = [f"{moment},{int(record.msecs):03d} - {level} - {one_line(shown)} - {one_line(message_of(record))}"]
-    exception = (getattr(record, EXTRA_KEY, None) or _NOTHING_GIVEN).get("exception") or _exception(record)
-    if exception and exception.get("stacktrace"):
-        lines += ["    " + one_line(line) for line in exception["stacktrace"].rstrip().split("\n")]
+    message = one_line(to_plain(message_of(record)))
+    stamp = f"{moment:%Y-%m-%d %H:%M:%S},{moment.microsecond // 1000:03d}"
+    lines = [f"{stamp} - {level} - {one_line(shown)} - {message}"]
+    for block in ((exception_of(record) or _NOTHING_GIVEN).get("stacktrace"), record.stack_info):
+        if block:
+            lines += ["    " + one_line(line) for line in block.rstrip().split("\n")]
     return "\n".join(lines) + "\n"
 
 
@@ -122,32 +144,79 @@ def message_of(record: logging.LogRecord) -> str:
     if broken is None:
         return str(message)
     arguments, unprintable = _runtime.attempt(repr, record.args)
-    return f"{record.msg if isinstance(record.msg, str) else type(record.msg).__name__} {unprintable or arguments}"
+    said = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+    return f"{said} {arguments if unprintable is None else f'<{type(unprintable).__name__} when printed>'}"
 
 
-def _exception(record: logging.LogRecord) -> dict[str, str] | None:
+def given_fields(record: logging.LogRecord) -> Mapping[str, Any]:
+    """Return what `log_operation` or an event put on a record; empty where neither did."""
+    given = getattr(record, EXTRA_KEY, None)
+    return given if type(given) is dict and given.keys() >= _GIVEN_KEYS else _NOTHING_GIVEN
+
+
+def exception_of(record: logging.LogRecord) -> dict[str, str] | None:
+    """Return a record's exception as text: type, message and stacktrace; None where it has none."""
+    given: dict[str, str] | None = given_fields(record).get("exception")
+    if given:
+        return without_empty({**given, "stacktrace": _bounded(given.get("stacktrace", ""))})
     if not record.exc_info or record.exc_info[1] is None:
-        return {"stacktrace": record.exc_text} if record.exc_text else None
-    kind, error, trace = record.exc_info
-    return exception_fields(kind.__name__ if kind else "", error, trace)
-
-
-def exception_fields(kind: str, error: BaseException, trace: Any) -> dict[str, str]:
-    """Return an exception as text: type, message, stacktrace; none of them can raise."""
+        return {"stacktrace": _bounded(record.exc_text)} if record.exc_text else None
+    _, error, trace = record.exc_info
     message, broken = _runtime.attempt(str, error)
     lines, unprintable = _runtime.attempt(traceback.format_exception, type(error), error, trace)
     return {
-        "type": kind,
+        "type": type(error).__name__,
         "message": str(message) if broken is None else f"<{type(broken).__name__} when printed>",
-        "stacktrace": "".join(lines or []) if unprintable is None else "",
+        "stacktrace": _bounded("".join(lines or [])) if unprintable is None else "",
     }
 
 
-def _context_of(record: logging.LogRecord, given: Mapping[str, Any]) -> dict[str, Any]:
+def context_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Return everything that a record's caller gave beyond the fixed keys."""
+    given = given_fields(record)
     context = {key: value for key, value in record.__dict__.items() if key not in _OWN_ATTRIBUTES}
-    inner = given.get("context")
-    if isinstance(inner, dict):
-        context.update(inner)
+    if given is not _NOTHING_GIVEN:
+        del context[EXTRA_KEY]
+        context.update(given["context"])
     if record.stack_info:
-        context["stack"] = record.stack_info
+        context.setdefault("stack_info", record.stack_info)
     return context
+
+
+def beside(ours: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what was given beside what is ours, without what is empty.
+
+    Args:
+        ours: Fields whose names are taken, empty or not.
+        given: What a caller gave; where a name is taken, the value lies below ``given``.
+
+    Returns:
+        Ours first.
+    """
+    clashing = {name: value for name, value in given.items() if name in ours or name == "given"}
+    free = {name: value for name, value in given.items() if name not in clashing}
+    return without_empty({**ours, "given": clashing, **free})
+
+
+def without_empty(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are not empty."""
+    return {key: value for key, value in fields.items() if not is_empty(value)}
+
+
+def is_empty(value: object) -> bool:
+    """Say whether there is nothing to write, by type alone: a caller's object may refuse to be compared or tested."""
+    return value is None or (type(value) in _CAN_BE_EMPTY and not value)
+
+
+def plain_text(value: object) -> str:
+    """Return any value as a text, within bounds; empty for None."""
+    plain = to_plain(value)
+    return "" if plain is None else str(plain)
+
+
+def _bounded(stacktrace: str) -> str:
+    if len(stacktrace) <= _MOST_STACKTRACE_CHARACTERS:
+        return stacktrace
+    half = _MOST_STACKTRACE_CHARACTERS // 2
+    left_out = len(stacktrace) - 2 * half
+    return f"{stacktrace[:half]}\n… {left_out} more characters …\n{stacktrace[-half:]}"

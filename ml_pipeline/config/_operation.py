@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
+import operator
 import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
-from ml_pipeline.config._events import ErrorInfo, Kind, OperationEvent, OperationState
+from ml_pipeline.config._events import EMPTY, ErrorInfo, Kind, OperationEvent, OperationState
+from ml_pipeline.config._log_format import plain_text, without_empty
 from ml_pipeline.errors import OperationStateError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from ml_pipeline.config._open_operations import OpenOperations
 
-__all__ = ["OperationRecord", "OperationScope", "error_info", "numbers"]
+__all__ = ["OperationRecord", "OperationScope", "complain", "error_info", "split_numbers"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +37,9 @@ class OperationRecord:
         managed: Whether a ``with`` or a decorator ends it; an explicit completion then only adds facts.
         ended: How an explicit call said that it ended; None while nobody has.
         is_open: Whether its end has not been published yet.
+        parent: The operation around it, where that is one of this process.
         previous: The context around it.
+        tokens: What brings that context back, where this one was entered.
     """
 
     __slots__ = (
@@ -57,6 +60,7 @@ class OperationRecord:
         "previous",
         "run_id",
         "time",
+        "tokens",
         "user_id",
     )
 
@@ -85,6 +89,7 @@ class OperationRecord:
         self.previous: dict[str, str | None] = {
             key: _context.VARIABLES[key].get() for key in ("operation", "operation_id", "run_id", "user_id")
         }
+        self.tokens: list[Any] = []
         self.managed = False
         self.ended: OperationState | None = None
         self.is_open = True
@@ -99,6 +104,53 @@ class OperationRecord:
             "run_id": self.run_id,
             "user_id": self.user_id,
         }
+
+    def enter(self) -> None:
+        """Make it the operation that the code from here on runs for."""
+        self.tokens = _context.restore(self.context())
+
+    def undo(self) -> bool:
+        """Bring back the context around it, if it was entered here and has not been undone."""
+        if not self.tokens:
+            return False
+        try:
+            _context.undo(self.tokens)
+        except ValueError:  # entered in another context, such as that of the task around this one
+            return False
+        self.tokens = []
+        return True
+
+    def is_inside(self, other: OperationRecord) -> bool:
+        """Say whether it was started within another operation."""
+        around = self.parent
+        while around is not None and around is not other:
+            around = around.parent
+        return around is not None
+
+    def refine(
+        self, facts: Mapping[str, Any] = EMPTY, counts: object = None, metrics: object = None
+    ) -> dict[str, object]:
+        """Add what is said about it.
+
+        Returns:
+            The counts and scores that are no numbers: they are kept as facts, and are for `complain`.
+        """
+        refused: dict[str, object] = {}
+        for label, values, kept in (("counts", counts, self.counts), ("metrics", metrics, self.metrics)):
+            sound, unsound = split_numbers(values, label)
+            kept.update(sound)
+            refused.update(unsound)
+        self.attributes.update({**without_empty(facts), **refused})
+        return refused
+
+    def hear(self, error: ErrorInfo) -> None:
+        """Take an error; of several, an exception says more than a text, and a later one more than an earlier."""
+        first, second = self.error, error
+        if first is not None and first.type and not second.type:
+            first, second = second, first
+        self.error = second
+        if first is not None and first.message not in second.message:
+            self.attributes["reported_error"] = first.message
 
     def event(self, type_: OperationState) -> OperationEvent:
         """Return what happened to it now as an event."""
@@ -128,10 +180,11 @@ class OperationScope:
     """Observes a ``with`` block, an ``async with`` block, or every call of a decorated function.
 
     The end of the block is the end of the operation: an exception fails it, Ctrl-C, an exit or a cancelled task cancels
-    it, and both go on. Made by `OperationLogger.operation`.
+    it, and both go on. Made by `OperationLogger.operation`. Each entry is an operation of its own, also where several
+    threads or tasks enter one scope.
     """
 
-    __slots__ = ("_attributes", "_kind", "_name", "_operations", "_record", "_tokens", "_user_id")
+    __slots__ = ("_attributes", "_entered", "_kind", "_last", "_name", "_operations", "_user_id")
 
     def __init__(
         self,
@@ -146,33 +199,32 @@ class OperationScope:
         self._name = name
         self._user_id = user_id
         self._attributes = attributes
-        self._record: OperationRecord | None = None
-        self._tokens: list[Any] = []
+        self._entered: list[OperationRecord] = []
+        self._last: OperationRecord | None = None
 
     @property
     def operation_id(self) -> str:
         """The operation's id; empty before the block begins."""
-        return self._record.operation_id if self._record else ""
+        record = self._record()
+        return record.operation_id if record else ""
 
     @property
     def run_id(self) -> str:
         """The run it belongs to; empty before the block begins."""
-        return self._record.run_id if self._record else ""
+        record = self._record()
+        return record.run_id if record else ""
 
     def set(self, **attributes: Any) -> None:
         """Add facts about the operation, such as ``dataset_name``; they are on its end in every sink."""
-        if self._record:
-            self._record.attributes.update(attributes)
+        self._operations.refine(self._record(), self._kind, attributes)
 
     def count(self, **counts: float) -> None:
         """Set how many of what it handled, such as ``records=569``."""
-        if self._record:
-            self._record.counts.update(numbers(counts))
+        self._operations.refine(self._record(), self._kind, counts=counts)
 
     def measure(self, **metrics: float) -> None:
         """Set measured scores, such as ``roc_auc=0.92``."""
-        if self._record:
-            self._record.metrics.update(numbers(metrics))
+        self._operations.refine(self._record(), self._kind, metrics=metrics)
 
     def progress(self, done: float, total: float | None = None, **counts: float) -> None:
         """Say how far it has come.
@@ -182,30 +234,37 @@ class OperationScope:
             total: How much there is to do, if that is known.
             **counts: Whatever else was counted, such as ``epoch=3``.
         """
-        if self._record:
-            given = {"done": done, **({} if total is None else {"total": total}), **counts}
-            self._operations.report_progress(self._record, given, {})
+        given = {"done": done, "total": total, **counts}
+        self._operations.report_progress(self._record(), self._kind, without_empty(given))
 
     def __enter__(self) -> Self:
         record = self._operations.open(self._kind, self._name, self._attributes, user_id=self._user_id)
         record.managed = True
-        self._tokens = _context.restore(record.context())
-        self._record = record
+        record.enter()
+        self._entered.append(record)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        record = self._record
-        if record is None:
+        record = self._record()
+        if record is None or record not in self._entered:
             return
-        _leave(record, self._tokens)
+        self._entered.remove(record)
+        self._last = record
+        self._operations.leave(record)
         if error is None:
             self._operations.end(record, record.ended or "complete")
-        elif isinstance(error, Exception) and not isinstance(error, asyncio.CancelledError):
+        elif isinstance(error, Exception):
             self._operations.end(record, "fail", error_info(error, record.operation_id))
         else:
-            self._operations.end(record, "cancel", ErrorInfo(type(error).__name__, str(error)))
+            self._operations.end(record, "cancel", ErrorInfo(type(error).__name__, _message(error)))
+
+    def _record(self) -> OperationRecord | None:
+        """The operation of the caller's context among those entered and not left; after the block, the last."""
+        here = _context.operation_id.get()
+        ours = (record for record in reversed(self._entered) if record.operation_id == here)
+        return next(ours, self._entered[-1] if self._entered else self._last)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -224,10 +283,10 @@ class OperationScope:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise OperationStateError(
                 "an operation decorates a function that works when it is called, not a generator",
-                function.__qualname__,
+                getattr(function, "__qualname__", function),
                 "use `with operation_logger.operation(...)` inside it",
             )
-        name = self._name or function.__name__
+        name = self._name or getattr(function, "__name__", None)
 
         def scope() -> OperationScope:
             return OperationScope(self._operations, self._kind, name, self._user_id, self._attributes)
@@ -249,7 +308,7 @@ class OperationScope:
         return observed
 
 
-def error_info(error: BaseException | str, operation_id: str = "") -> ErrorInfo:
+def error_info(error: object, operation_id: str = "") -> ErrorInfo:
     """Turn an exception, or a text that stands for one, into plain text.
 
     Args:
@@ -259,32 +318,54 @@ def error_info(error: BaseException | str, operation_id: str = "") -> ErrorInfo:
     Returns:
         Type, message and traceback; the traceback is empty where an operation inside this one has told it.
     """
-    if isinstance(error, str):
-        return ErrorInfo("", error)
-    seen_by = getattr(error, _SEEN_BY, None)
+    if not isinstance(error, BaseException):
+        return ErrorInfo("", plain_text(error))
+    seen_by, _ = _runtime.attempt(getattr, error, _SEEN_BY, None)
     if operation_id and seen_by is None:
         _runtime.attempt(setattr, error, _SEEN_BY, operation_id)
-    message, _ = _runtime.attempt(str, error)
     if seen_by not in (None, operation_id):
-        return ErrorInfo(type(error).__name__, message or "")
+        return ErrorInfo(type(error).__name__, _message(error))
     lines, _ = _runtime.attempt(traceback.format_exception, type(error), error, error.__traceback__)
-    return ErrorInfo(type(error).__name__, message or "", "".join(lines or []))
+    return ErrorInfo(type(error).__name__, _message(error), "".join(lines or []))
 
 
-def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Keep what is a number, NumPy's included; what is not is counted as a failure of telemetry and left out."""
-    kept: dict[str, float] = {}
-    for key, value in values.items():
-        number, broken = _runtime.attempt(float, value)
-        if broken is None and number is not None:
-            kept[key] = int(number) if isinstance(value, int) else number
+def split_numbers(values: object, label: str) -> tuple[dict[str, float], dict[str, object]]:
+    """Tell what is a number, NumPy's included, from what is not.
+
+    Args:
+        values: A mapping, as a caller gave it; None stands for an empty one, and so does a value of None in it.
+        label: What to call the whole, should it be no mapping.
+
+    Returns:
+        The numbers, and the rest as it was given.
+    """
+    sound: dict[str, float] = {}
+    unsound: dict[str, object] = {}
+    pairs, no_mapping = _runtime.attempt(dict, {} if values is None else values)
+    if pairs is None or no_mapping is not None:
+        return {}, {label: values}
+    for key, value in pairs.items():
+        number = None if value is None else _number(value)
+        if number is not None:
+            sound[plain_text(key)] = number
         elif value is not None:
-            _runtime.telemetry_error("operation_logger", OperationStateError(f"{key} must be a number", value))
-    return kept
+            unsound[plain_text(key)] = value
+    return sound, unsound
 
 
-def _leave(record: OperationRecord, tokens: list[Any]) -> None:
-    try:
-        _context.undo(tokens)
-    except ValueError:  # the block was left in another context than it was entered in, as async generators do
-        _context.restore(record.previous)
+def complain(refused: Mapping[str, object]) -> None:
+    """Count and say that these were no numbers; with ``ML_PIPELINE_STRICT=1``, raise it."""
+    for key, value in refused.items():
+        with _runtime.guard("operation_logger"):
+            raise OperationStateError(f"{key} must be a number", value, "it is kept as a fact of the operation")
+
+
+def _number(value: object) -> float | None:
+    number, _ = _runtime.attempt(float, value)
+    whole, _ = _runtime.attempt(operator.index, value)
+    return number if number is None or whole is None else whole
+
+
+def _message(error: BaseException) -> str:
+    message, unprintable = _runtime.attempt(str, error)
+    return str(message) if unprintable is None else f"<{type(unprintable).__name__} when printed>"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import re
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from ml_pipeline import _platform
 from ml_pipeline.config._encoding import dumps
+from ml_pipeline.config._ids import new_id
 from ml_pipeline.config._log_files import AppendFile
 
 if TYPE_CHECKING:
@@ -19,16 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["OperationJournal"]
 
-_NAME: Final = re.compile(r"(?P<host>.+)_(?P<pid>\d+)_(?P<start>[\d.]+)(_\d+)?\.jsonl")
+_NAME: Final = re.compile(r"(?P<host>[^_]+)_(?P<pid>\d+)_(?P<start>[\d.]+)_[0-9a-f]+\.jsonl")
 _COMPACT_BYTES: Final = 1 << 18
 
 
 class OperationJournal:
-    """One file a process: a line when an operation starts, a line when it ends; removed at a clean end.
+    """One file a process and journal: a line when an operation starts, a line when it ends; removed at a clean end.
 
     The file's name says who writes it: host, pid and start time of the process. A file whose process is gone holds the
-    operations that process never ended. Files of other hosts are left to those hosts. Not thread-safe beyond what
-    single appends are: lines may come in any order.
+    operations that process never ended. Files of other hosts are left to those hosts. Thread-safe. Its size is bounded
+    by what is open: a file that has grown past that is replaced by one that holds nothing else.
 
     Args:
         folder: Where the journals of all processes lie.
@@ -46,14 +48,16 @@ class OperationJournal:
         self._process_start = process_start
         self._host = re.sub(r"[^A-Za-z0-9.-]", "-", platform.node()) or "host"
         self._stem = f"{self._host}_{os.getpid()}_{process_start(os.getpid()) or 0}"
-        self._file = AppendFile(folder / f"{self._stem}.jsonl")
-        self._open: set[str] = set()
+        self._file = AppendFile(self._new_path())
+        self._lock = threading.RLock()
+        self._open: dict[str, Mapping[str, Any]] = {}
         self._written = 0
+        self._compact_at = _COMPACT_BYTES
         for operation in open_operations:
             self.started(operation)
 
     def started(self, operation: Mapping[str, Any]) -> None:
-        """Record that an operation is open.
+        """Record that an operation is open; one that is recorded already is not recorded again.
 
         Args:
             operation: What is needed to report it later; ``operation_id`` is its key.
@@ -61,8 +65,10 @@ class OperationJournal:
         Raises:
             OSError: If it could not be written.
         """
-        self._open.add(operation["operation_id"])
-        self._append({"start": operation})
+        with self._lock:
+            if operation["operation_id"] not in self._open:
+                self._open[operation["operation_id"]] = operation
+                self._append({"start": operation})
 
     def ended(self, operation_id: str) -> None:
         """Record that it ended, however it ended.
@@ -70,17 +76,19 @@ class OperationJournal:
         Raises:
             OSError: If it could not be written.
         """
-        if operation_id in self._open:
-            self._open.discard(operation_id)
+        with self._lock:
+            if self._open.pop(operation_id, None) is None:
+                return
             self._append({"end": operation_id})
-            if not self._open and self._written > _COMPACT_BYTES:
-                self.close()
+            if self._written > self._compact_at:
+                self._compact()
 
     def close(self) -> None:
         """Remove the file: nothing is open, or what is open is recorded elsewhere."""
-        self._file.close()
-        self._file.path.unlink(missing_ok=True)
-        self._written = 0
+        with self._lock:
+            self._file.close()
+            self._file.path.unlink(missing_ok=True)
+            self._written = 0
 
     def left_behind(self) -> list[dict[str, Any]]:
         """Take over what processes that are gone left open; each operation is handed out once.
@@ -89,14 +97,25 @@ class OperationJournal:
             The operations as `started` got them, oldest first. They count as open here until `ended` is called, so that
             nothing is lost if this process is killed before it has reported them.
         """
-        found = [operation for path in self._orphans() for operation in self._claim(path)]
-        found.sort(key=lambda operation: str(operation.get("operation_id")))
-        return found
+        found: dict[str, dict[str, Any]] = {}
+        for path in self._orphans():
+            found.update(self._claim(path))
+        return [found[operation_id] for operation_id in sorted(found)]
+
+    def _new_path(self) -> Path:
+        return self._folder / f"{self._stem}_{new_id()[-12:]}.jsonl"
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         line = dumps(entry) + b"\n"
-        self._file.write(line)
         self._written += len(line)
+        self._file.write(line)
+
+    def _compact(self) -> None:
+        lines = b"".join(dumps({"start": operation}) + b"\n" for operation in self._open.values())
+        self._file.close()
+        _platform.replace_durably(self._file.path, lines)
+        self._written = len(lines)
+        self._compact_at = max(_COMPACT_BYTES, 2 * len(lines))
 
     def _orphans(self) -> list[Path]:
         if not self._folder.is_dir():
@@ -108,15 +127,14 @@ class OperationJournal:
                 found.append(path)
         return found
 
-    def _claim(self, path: Path) -> list[dict[str, Any]]:
-        number = sum(1 for _ in self._folder.glob(f"{self._stem}_*.jsonl")) + 1
-        claimed = self._folder / f"{self._stem}_{number}.jsonl"
+    def _claim(self, path: Path) -> dict[str, dict[str, Any]]:
+        claimed = self._new_path()
         try:
             path.rename(claimed)  # atomic: of two processes that start together, one gets it
         except FileNotFoundError:
-            return []
-        operations = list(_unfinished(claimed).values())
-        for operation in operations:
+            return {}
+        operations = _unfinished(claimed)
+        for operation in operations.values():
             self.started(operation)
         claimed.unlink()
         return operations
@@ -130,7 +148,9 @@ def _unfinished(path: Path) -> dict[str, dict[str, Any]]:
             entry = orjson.loads(line)
         except ValueError:  # the line its writer was killed in
             continue
-        if "start" in entry:
-            started[str(entry["start"].get("operation_id"))] = entry["start"]
-        ended.add(str(entry.get("end")))
+        start = entry.get("start") if isinstance(entry, dict) else None
+        if isinstance(start, dict) and isinstance(start.get("operation_id"), str):
+            started[start["operation_id"]] = start
+        elif isinstance(entry, dict):
+            ended.add(str(entry.get("end")))
     return {key: operation for key, operation in started.items() if key not in ended}

@@ -1,7 +1,7 @@
 """Where the numbers of a reading come from: ``/proc`` and control groups on Linux, psutil elsewhere.
 
-Files are opened for each reading (30 µs for all of them), so that there is nothing to close, nothing for a forked child
-to inherit, and no descriptor that another thread could close in between.
+Files are opened for each reading (some 50 µs for all of them), so that there is nothing to close, nothing for a forked
+child to inherit, and no descriptor that another thread could close in between.
 """
 
 from __future__ import annotations

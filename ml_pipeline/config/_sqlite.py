@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["connect"]
 
 _BUSY_SECONDS = 5.0
+_PAUSE_SECONDS = 0.01
+_PRIMARY_CODE = 0xFF  # of an extended result code
 
 
 def connect(path: Path, *, schema: str, busy_seconds: float = _BUSY_SECONDS) -> sqlite3.Connection:
@@ -36,11 +39,24 @@ def connect(path: Path, *, schema: str, busy_seconds: float = _BUSY_SECONDS) -> 
     connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
     try:
         connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.executescript(schema)
+        _prepare(connection, schema, time.monotonic() + busy_seconds)
     except sqlite3.Error:
         connection.close()
         raise
     return connection
+
+
+def _prepare(connection: sqlite3.Connection, schema: str, deadline: float) -> None:
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.executescript(schema)
+        except sqlite3.OperationalError as failed:
+            # Several processes that make the same file at once turn each other away without waiting.
+            if failed.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return

@@ -12,7 +12,7 @@ from ml_pipeline import _runtime
 
 __all__ = ["TICKER", "Job", "Ticker"]
 
-Job: TypeAlias = Callable[[], None]
+Job: TypeAlias = Callable[[], object]
 
 
 class Ticker:

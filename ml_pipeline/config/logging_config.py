@@ -16,18 +16,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _events, _log_events
 from ml_pipeline.config._audit import AuditTrail, read_key
 from ml_pipeline.config._channels import AUDIT, CHANNELS, ERRORS, ROOT, Channel, LoggerNames, channel_path
+from ml_pipeline.config._log_capture import Capture
 from ml_pipeline.config._log_files import AppendFiles
 from ml_pipeline.config._log_format import EXTRA_KEY, JSON_KEYS, json_line, line_fields, text_line
 from ml_pipeline.errors import OperationStateError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ml_pipeline.settings import Settings
 
@@ -38,10 +39,15 @@ __all__ = [
     "Channel",
     "PipelineLogger",
     "audit_logger",
+    "configure_logging",
     "get_logger",
     "log_operation",
     "main_logger",
 ]
+
+L = TypeVar("L", bound=logging.Logger)
+
+_ALARMING: Final = ("ERROR", "CRITICAL")
 
 _names: Final = LoggerNames()
 
@@ -51,12 +57,12 @@ class PipelineLogger(logging.Logger):
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's own name
         """Say whether a record of this level would be written; see `logging.Logger.isEnabledFor`."""
-        _level.get()
+        _put_level_in_force()
         return super().isEnabledFor(level)
 
     def getEffectiveLevel(self) -> int:  # noqa: N802 - logging's own name
         """Return the level in force; see `logging.Logger.getEffectiveLevel`."""
-        _level.get()
+        _put_level_in_force()
         return super().getEffectiveLevel()
 
 
@@ -90,9 +96,9 @@ def get_logger(channel: str, name: str | None = None) -> PipelineLogger:
         UnknownChannelError: If the channel is not in the table; the message names the closest.
     """
     channel_path(channel)
-    shown = name or str(sys._getframe(1).f_globals.get("__name__", ROOT))
-    logger: PipelineLogger = _adopted(logging.getLogger(_names.register(channel, shown)), PipelineLogger)
-    return logger
+    shown = str(name or sys._getframe(1).f_globals.get("__name__", ROOT))
+    kind = AuditLogger if channel == AUDIT else PipelineLogger
+    return _adopted(logging.getLogger(_names.register(channel, shown)), kind)
 
 
 def log_operation(operation: str | None = None, user_id: str | None = None, **context: Any) -> dict[str, Any]:
@@ -109,6 +115,23 @@ def log_operation(operation: str | None = None, user_id: str | None = None, **co
     return {EXTRA_KEY: {"operation": operation, "user_id": user_id, "context": context}}
 
 
+def configure_logging(*, capture: bool | None = None, **values: object) -> None:
+    """Change how this process logs.
+
+    Args:
+        capture: True sends the records of all other loggers, ``warnings`` and uncaught exceptions to the files
+            ``ml_pipeline.log`` and ``errors.log`` too, with the current ids; False stops that. Off until asked for.
+        **values: Settings by name, such as ``log_level="DEBUG"``; see `ml_pipeline.configure`.
+
+    Raises:
+        SettingsError: If a setting is unknown or out of range.
+    """
+    if values:
+        _runtime.configure(**values)
+    if capture is not None:
+        (_capture.start if capture else _capture.stop)()
+
+
 class _Sinks:
     """The open files and the console, under one set of settings."""
 
@@ -116,50 +139,67 @@ class _Sinks:
         self._files = AppendFiles(settings.log_dir)
         self._text = settings.log_format == "text"
         self._console = settings.log_console
-        self.audit_required = settings.audit_required
-        self.audit = AuditTrail(settings.log_dir / CHANNELS[AUDIT].path, read_key(settings.audit_key_file))
+        for channel in CHANNELS.keys() - {AUDIT}:
+            for level in _ALARMING:  # a counter that is born at 1 never satisfies `increase() > 0`
+                _runtime.tally.log_records[channel, level] += 0
 
     def write(self, record: logging.LogRecord) -> None:
         channel, shown = _names.resolve(record.name)
-        line = (
-            text_line(record, shown).encode("utf-8", "backslashreplace")
-            if self._text
-            else json_line(line_fields(record, channel, shown))
-        )
-        self._append(channel, channel_path(channel), record, line)
-        if record.levelno >= logging.ERROR:
-            self._append(ERRORS, CHANNELS[ERRORS].path, record, line)
-        self._show(record, shown)
+        if channel == AUDIT:  # a plain logger below the audit logger: no line may stand outside the chain
+            _log_events.publish_audit_record(record)
+            return
+        line = b""
+        with _runtime.guard("logging_config", _count_dropped):
+            line = self._line(record, channel, shown)
+        if line:
+            self._append(channel, record, line)
+            if record.levelno >= logging.ERROR and channel != ERRORS:
+                self._append(ERRORS, record, line)
+        with _runtime.guard("console"):
+            self._show(record, shown)
 
     def close(self) -> None:
         self._files.close()
-        self.audit.close()
 
-    def _append(self, channel: str, path: str, record: logging.LogRecord, line: bytes) -> None:
-        with _runtime.guard("logging_config", self._dropped):
-            self._files[path].write(line)
+    def _line(self, record: logging.LogRecord, channel: str, shown: str) -> bytes:
+        if self._text:
+            return text_line(record, shown).encode("utf-8", "backslashreplace")
+        return json_line(line_fields(record, channel, shown))
+
+    def _append(self, channel: str, record: logging.LogRecord, line: bytes) -> None:
+        with _runtime.guard("logging_config", _count_dropped):
+            self._files[channel_path(channel)].write(line)
             _runtime.tally.log_records[channel, record.levelname] += 1
-
-    def _dropped(self, error: Exception) -> None:
-        _runtime.tally.log_records_dropped[type(error).__name__] += 1
 
     def _show(self, record: logging.LogRecord, shown: str) -> None:
         if self._console == "off" or (self._console == "auto" and _root_shows()):
             return
         stream = sys.stderr
-        if stream is None or stream.closed:
-            return
-        with _runtime.guard("console"):
+        if stream is not None and not getattr(stream, "closed", False):
             stream.write(text_line(record, shown, coloured=_log_events.takes_colour(stream)))
             stream.flush()
+
+
+def _count_dropped(error: Exception) -> None:
+    _runtime.tally.log_records_dropped[type(error).__name__] += 1
 
 
 class _Router(logging.Handler):
     """The one handler on the logger ``ml_pipeline``: inert until a record comes."""
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        # Without the lock of `logging.Handler`: to format a record is to run code of the objects in it, which may wait
+        # for another thread that logs. Each file has a lock of its own.
+        passed = self.filter(record)
+        if passed:
+            self.emit(record)
+        return bool(passed)
+
     def emit(self, record: logging.LogRecord) -> None:
-        with _runtime.guard("logging_config"):
-            _sinks.get().write(record)
+        # A logger that is not ours, such as one made before this module was imported, has not asked for the level.
+        if _put_level_in_force() and not logging.getLogger(record.name).isEnabledFor(record.levelno):
+            return
+        _sinks.get().write(record)
 
 
 def _root_shows() -> bool:
@@ -169,25 +209,39 @@ def _root_shows() -> bool:
     )
 
 
-def _adopted(logger: logging.Logger, kind: type[PipelineLogger]) -> Any:
-    # A logger that someone made before us keeps its handlers, level and children; only its class changes.
-    if type(logger) is logging.Logger:
-        logger.__class__ = kind
-    return logger
+def _adopted(logger: logging.Logger, kind: type[L]) -> L:
+    # A logger that someone made before us keeps its handlers, level and children, and what its own class adds; without
+    # our class in front, audit records would be plain lines.
+    if not isinstance(logger, kind):
+        own = type(logger)
+        logger.__class__ = kind if own is logging.Logger else type(kind.__name__, (kind, own), {})
+    return cast("L", logger)
 
 
-class _Level:
-    """The level of the logger ``ml_pipeline``, until a user sets another."""
+class _Unset(int):
+    """The level of the logger ``ml_pipeline`` until the settings are read, told from a level of 1 by its identity.
 
-    def __init__(self, logger: logging.Logger) -> None:
-        self._logger = logger
-        self._ours = logging.NOTSET
+    Everything passes, so that a plain child logger's first record reaches our handler, which reads the settings. It
+    could not read them sooner: such a logger looks for its level under `logging`'s own lock.
+    """
 
-    def apply(self, settings: Settings) -> bool:
-        if self._logger.level == self._ours:
-            self._logger.setLevel(settings.log_level)
-            self._ours = self._logger.level
-        return True
+    __slots__ = ()
+
+
+_UNSET: Final = _Unset(1)
+
+
+def _put_level_in_force() -> bool:
+    level = _level.get()
+    if main_logger.level is not _UNSET:
+        return False  # ours is in force, or a user has set another
+    main_logger.setLevel(level)
+    return True
+
+
+def _release_level(level: int) -> None:
+    if main_logger.level == level:
+        main_logger.setLevel(_UNSET)
 
 
 def write_audit(fields: Mapping[str, Any]) -> None:
@@ -212,28 +266,39 @@ def require_audit() -> None:
         _audited(lambda trail: trail.check(), count=0)
 
 
-def _audited(action: Any, *, count: int) -> None:
-    _, failed = _runtime.attempt(lambda: action(_sinks.get().audit))
+def _audited(action: Callable[[AuditTrail], object], *, count: int) -> None:
+    _, failed = _runtime.attempt(lambda: action(_trail.get()))
     if failed is None:
         _runtime.tally.audit_records += count
         return
-    _runtime.tally.log_records_dropped[f"audit {type(failed).__name__}"] += count
+    if count:
+        _runtime.tally.log_records_dropped[f"audit {type(failed).__name__}"] += count
     if _runtime.settings().audit_required:
         _runtime.telemetry_error("audit", failed)
         stop = OperationStateError(
-            "an operation that cannot be audited does not run", str(failed), "mend the disk or unset AUDIT_REQUIRED"
+            "an operation that cannot be audited does not run",
+            str(failed),
+            "mend the disk or unset ML_PIPELINE_AUDIT_REQUIRED",
         )
         stop.stops_the_job = True
         raise stop
     raise failed
 
 
-main_logger: Final[PipelineLogger] = _adopted(logging.getLogger(ROOT), PipelineLogger)
-audit_logger: Final[AuditLogger] = _adopted(logging.getLogger(f"{ROOT}.{AUDIT}"), AuditLogger)
+main_logger: Final = _adopted(logging.getLogger(ROOT), PipelineLogger)
+audit_logger: Final = _adopted(logging.getLogger(f"{ROOT}.{AUDIT}"), AuditLogger)
 
-_level: Final = _runtime.Lazy(_Level(main_logger).apply, lambda _: None)
+_level: Final = _runtime.Lazy(lambda settings: logging.getLevelNamesMapping()[settings.log_level], _release_level)
 _sinks: Final = _runtime.Lazy(_Sinks, _Sinks.close)
+_trail: Final = _runtime.Lazy(  # apart from the other files, which an unreadable key must not take along
+    lambda settings: AuditTrail(settings.log_dir / CHANNELS[AUDIT].path, read_key(settings.audit_key_file)),
+    AuditTrail.close,
+)
 
+_capture: Final = Capture(main_logger, lambda record: _sinks.get().write(record))
+
+if main_logger.level == logging.NOTSET:
+    main_logger.setLevel(_UNSET)
 if not any(isinstance(handler, _Router) for handler in main_logger.handlers):
     main_logger.addHandler(_Router())
     _runtime.on_configure(_log_events.publish_configuration_change)

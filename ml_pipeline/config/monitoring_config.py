@@ -240,7 +240,7 @@ class ResourceMonitor:
         self._publish = publish
         self._probe = probe
         self._ticker = ticker
-        self._tick = _context.Carried(self._sample, {})  # the process belongs to no operation
+        self._tick = _context.Carried(self.sample, {})  # the process belongs to no operation
         self._before = (probe.clock(), probe.cpu_clock())
 
     def sample(self) -> ResourceSample:
@@ -252,7 +252,8 @@ class ResourceMonitor:
         reading = self._probe.read(watched_folders())
         before, self._before = self._before, (reading.seconds, reading.cpu_seconds)
         sample = to_sample(self._name, reading, reading.cpu_ratio_since(*before))
-        self._publish(sample)
+        with _runtime.guard(SINK):
+            self._publish(sample)
         if self._watch is not None:
             self._watch.check(reading, sample.cpu_ratio)
         return sample
@@ -274,9 +275,6 @@ class ResourceMonitor:
     def stop(self) -> None:
         """Take no more samples; a monitor that was never started is left alone."""
         self._ticker.stop(self._tick)
-
-    def _sample(self) -> None:
-        self.sample()
 
 
 resource_monitor: Final = ResourceMonitor()

@@ -20,13 +20,16 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
+import orjson
+
 from ml_pipeline import _runtime
 from ml_pipeline.config._context import Carried
 from ml_pipeline.config._encoding import dumps
 from ml_pipeline.config._events import DEFAULT_BUS, Bus, OperationEvent
 from ml_pipeline.config._ids import new_id
+from ml_pipeline.config._log_format import plain_text
 from ml_pipeline.config._open_operations import OpenOperations
-from ml_pipeline.config._operation import OperationScope, numbers
+from ml_pipeline.config._operation import OperationScope, complain, split_numbers
 from ml_pipeline.config._routes import OPERATIONS
 
 if TYPE_CHECKING:
@@ -181,7 +184,7 @@ class OperationLogger:
             **context: Further facts.
         """
         facts = {"model_name": model_name, "model_version": model_version, **context}
-        self._operations.complete("training", operation_id, {}, metrics or {}, facts)
+        self._operations.complete("training", operation_id, {}, metrics, facts)
 
     def log_training_error(
         self, operation_id: str | None = None, *, error: BaseException | str, **context: Any
@@ -297,26 +300,26 @@ class OperationLogger:
         """
         around = self._operations.current()
         known = around.attributes if around else {}
-        prediction_id = new_id()
-        facts = {
-            "single": True,
-            "prediction_id": prediction_id,
-            "model_name": model_name or known.get("model_name", ""),
-            "model_version": model_version or known.get("model_version", ""),
-            "decision": decision,
+        facts: dict[str, Any] = {"prediction_id": new_id(), **context}
+        facts.update(
+            single=True,
+            model_name=model_name or known.get("model_name", ""),
+            model_version=model_version or known.get("model_version", ""),
+            decision=decision,
             **_features(features),
-            **context,
-        }
+        )
+        metrics, refused = split_numbers({"confidence": confidence}, "metrics")
         self._bus.publish(
             OperationEvent(
                 type="complete",
                 kind="prediction",
                 name=OPERATIONS["prediction"].name,
-                attributes=facts,
-                metrics=numbers({} if confidence is None else {"confidence": confidence}),
+                attributes={**facts, **refused},
+                metrics=metrics,
             )
         )
-        return prediction_id
+        complain(refused)
+        return plain_text(facts["prediction_id"])
 
 
 def _features(features: Any) -> dict[str, Any]:
@@ -324,8 +327,23 @@ def _features(features: Any) -> dict[str, Any]:
     if how == "none":
         return {}
     if how == "full":
-        return {"features": features}
-    return {"features_sha256": hashlib.sha256(dumps(features)).hexdigest()}
+        values, broken = _runtime.attempt(_listed, features)
+        return {"features": features if broken is not None else values}
+    return {"features_sha256": hashlib.sha256(_canonical(features)).hexdigest()}
+
+
+def _canonical(features: Any) -> bytes:
+    """All of them as JSON, so that equal features have equal hashes, whether in a list, a tuple or an array."""
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
+    text, broken = _runtime.attempt(lambda: orjson.dumps(features, default=_listed, option=options))
+    return dumps(features) if text is None or broken is not None else text
+
+
+def _listed(values: Any) -> Any:
+    """An array or series as a list, which is neither hashed nor written by its shape alone."""
+    if hasattr(values, "tolist"):
+        return values.tolist()
+    raise TypeError(f"{type(values).__name__} is no array")
 
 
 operation_logger: Final = OperationLogger()

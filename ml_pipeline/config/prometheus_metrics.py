@@ -23,6 +23,7 @@ from ml_pipeline.config._events import (
     ResourceSample,
 )
 from ml_pipeline.config._metric_specs import FROM_TALLY, METRICS, PREFIX, MetricSpec
+from ml_pipeline.config._push import push_metrics
 from ml_pipeline.config._routes import OPERATIONS
 from ml_pipeline.errors import SettingsError
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from threading import Thread
     from wsgiref.simple_server import WSGIServer
 
-__all__ = ["METRICS", "MetricSpec", "MetricsServer", "PipelineMetrics", "pipeline_metrics", "start_metrics_server"]
+__all__ = ["METRICS", "MetricSpec", "MetricsServer", "PipelineMetrics", "pipeline_metrics", "push_metrics", "start_metrics_server"]
 
 _OTHER: Final = "other"
 _MOST_SERIES: Final = 1_000

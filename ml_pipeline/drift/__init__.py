@@ -25,6 +25,7 @@ from ml_pipeline.drift.distribution import Distribution, distribution
 from ml_pipeline.drift.effects import Effects, Floors, PsiEffect
 from ml_pipeline.drift.evidence import Evidence
 from ml_pipeline.drift.history import learn_floors
+from ml_pipeline.drift.performance import Estimate, PerformanceEstimator
 from ml_pipeline.drift.profile import ReferenceProfile
 from ml_pipeline.drift.replay import SelfTest, self_test
 from ml_pipeline.drift.report import DriftReport, FeatureDrift, Verdict
@@ -38,10 +39,12 @@ __all__ = [
     "DriftAlarm",
     "DriftReport",
     "Effects",
+    "Estimate",
     "Evidence",
     "FeatureDrift",
     "Floors",
     "NumericBins",
+    "PerformanceEstimator",
     "PsiEffect",
     "ReferenceProfile",
     "SelfTest",

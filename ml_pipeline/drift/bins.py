@@ -10,7 +10,7 @@ B           bins of a numeric feature, at most the number asked for             
 e_1 … e_B   right ends of the bins: the quantiles k/B of the reference, without repeats   (B,)
 c_1 … c_B   centres: the median of the reference's values in each bin                     (B,)
 k_0 … k_K   knots: what a value is compared with, ascending                               (B + 4,)
-K           categories in the table, most frequent first                                  scalar
+K           categories with a cell of their own, most frequent first                      scalar
 ==========  ============================================================================  ===========
 
 A bin is ``(e_(k-1), e_k]``, the first one ``[minimum, e_1]``. Edges are values of the reference (inverse of the
@@ -21,13 +21,21 @@ A feature's counts are one tuple of integers, and the first two cells mean the s
 
 * numeric: ``null, infinite, below the minimum, bin 1 … bin B, above the maximum``
 * categorical: ``null, infinite (always 0), level 1 … level K, other, unseen``
+
+A table of categories is *closed* while the reference has at most as many as may be kept: each has a cell, and whatever
+else a batch brings is unseen, counted by name. Choosing the most frequent ones for cells instead would bias every later
+comparison: categories rank high partly by luck, and fall back in the next sample. Only where there are too many is the
+table *open*: the few that hold a hundredth of the rows, too many for luck to matter, have cells, and all else is
+"other".
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
+from collections import Counter
 from dataclasses import asdict, dataclass
 from heapq import nsmallest
 from itertools import pairwise
@@ -39,7 +47,7 @@ from ml_pipeline.drift.columns import Tally, is_blank, numbers_of, tally
 from ml_pipeline.errors import DriftInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -66,8 +74,9 @@ VALUES = slice(FIRST, None)
 
 _CELLS_BESIDE = 4
 _BLOCK_ROWS = 1 << 16
-_KNOWN_LEVELS = 1_000
-_UNSEEN_NAMED = 5
+_UNSEEN_NAMED = 1_000
+_HEAVY_SHARE = 0.01
+_HEAVY_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +85,11 @@ class Counted:
 
     Attributes:
         cells: Rows in each cell, in the layout of the module's docstring.
-        unseen: The first few unseen categories in alphabetical order; never more than five.
+        unseen: Each unseen category and its rows: the first 1,000 in alphabetical order, so that parts merge exactly.
     """
 
     cells: tuple[int, ...]
-    unseen: tuple[str, ...] = ()
+    unseen: tuple[tuple[str, int], ...] = ()
 
     def merge(self, other: Counted) -> Counted:
         """Count two parts of a column as one.
@@ -89,10 +98,10 @@ class Counted:
             other: The counts of the other part, by the same bins.
 
         Returns:
-            The sums, and the first unseen categories of both.
+            The sums.
         """
         cells = tuple(map(sum, zip(self.cells, other.cells, strict=True)))
-        return Counted(cells, _first({*self.unseen, *other.unseen}))
+        return Counted(cells, _first(Counter(dict(self.unseen)) + Counter(dict(other.unseen))))
 
     def minus(self, part: Counted) -> Counted:
         """Count what is left of a column without some of its rows.
@@ -103,7 +112,8 @@ class Counted:
         Returns:
             The differences.
         """
-        return Counted(tuple(whole - less for whole, less in zip(self.cells, part.cells, strict=True)), self.unseen)
+        cells = tuple(whole - less for whole, less in zip(self.cells, part.cells, strict=True))
+        return Counted(cells, _first(Counter(dict(self.unseen)) - Counter(dict(part.unseen))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +141,7 @@ class NumericBins:
     @property
     def knots(self) -> tuple[float, ...]:
         """What values are compared with: ``-inf``, just below the minimum, the edges, the largest float, ``inf``."""
-        below = -np.inf if self.minimum is None else float(np.nextafter(self.minimum, -np.inf))
+        below = -np.inf if self.minimum is None else math.nextafter(self.minimum, -math.inf)
         return (-np.inf, below, *self.edges, sys.float_info.max, np.inf)
 
     @property
@@ -181,16 +191,15 @@ class CategoricalBins:
 
     Attributes:
         name: The feature.
-        levels: The most frequent categories of the reference, most frequent first: one cell each.
-        rare: Its other categories, counted together as "other"; None if they were too many to keep, and then a category
-            that the reference never had cannot be told from a rare one, and counts as "other".
+        levels: The categories with a cell of their own, most frequent in the reference first.
+        closed: Whether these are all the reference has; if not, a category it never had counts as "other".
         has_text: Whether the reference held any value that is not a number.
     """
 
     kind: ClassVar[Literal["categorical"]] = "categorical"
     name: str
     levels: tuple[str, ...]
-    rare: tuple[str, ...] | None
+    closed: bool
     has_text: bool
 
     @property
@@ -209,11 +218,10 @@ class CategoricalBins:
         """
         known = [counted.levels.get(level, 0) for level in self.levels]
         rest = sum(counted.levels.values()) - sum(known)
-        if self.rare is None:
+        if not self.closed:
             return Counted((counted.nulls, 0, *known, rest, 0))
-        other = sum(counted.levels.get(level, 0) for level in self.rare)
-        unseen = _first(counted.levels.keys() - {*self.levels, *self.rare}) if rest > other else ()
-        return Counted((counted.nulls, 0, *known, other, rest - other), unseen)
+        fresh = counted.levels.keys() - set(self.levels) if rest else ()
+        return Counted((counted.nulls, 0, *known, 0, rest), _first({name: counted.levels[name] for name in fresh}))
 
     def count(self, array: NDArray[Any]) -> Counted | None:
         """Count a column.
@@ -239,7 +247,7 @@ def fit_bins(name: str, array: NDArray[Any], *, bins: int, levels: int, categori
         name: The feature.
         array: Its reference, shape (rows,).
         bins: The most bins of a numeric feature.
-        levels: The most categories with a cell of their own.
+        levels: The most categories of a closed table.
         categorical: Whether to take numbers for categories.
 
     Returns:
@@ -251,21 +259,23 @@ def fit_bins(name: str, array: NDArray[Any], *, bins: int, levels: int, categori
     return _fit_edges(name, numbers, bins)
 
 
-def require_cells(bins: Bins, cells: tuple[int, ...], rows: int) -> None:
+def require_cells(bins: Bins, counted: Counted, rows: int) -> None:
     """Refuse counts that cannot be those of a column.
 
     Args:
         bins: The feature's bins.
-        cells: Rows in each cell.
+        counted: The counts.
         rows: Rows of the column.
 
     Raises:
-        DriftInputError: If there are too few or too many cells, one is negative, or they do not add up to *rows*.
+        DriftInputError: If there are too few or too many cells, one is negative, they do not add up to *rows*, or the
+            unseen categories named are more than the unseen rows.
     """
-    if len(cells) != bins.cell_count or min(cells) < 0 or sum(cells) != rows:
+    cells, named = counted.cells, sum(count for _, count in counted.unseen)
+    if len(cells) != bins.cell_count or min(cells) < 0 or sum(cells) != rows or named > cells[LAST]:
         raise DriftInputError(
             f"the {bins.cell_count} cells of {bins.name!r} are >= 0 and add up to the {rows} rows",
-            f"{len(cells)} cells, sum {sum(cells)}",
+            f"{len(cells)} cells, sum {sum(cells)}, {named} unseen by name",
             "count all rows, once, with the profile's own bins",
         )
 
@@ -299,9 +309,12 @@ def _fit_edges(name: str, numbers: NDArray[Any], bins: int) -> NumericBins:
 
 def _fit_table(name: str, counted: Tally, levels: int) -> CategoricalBins:
     ranked = sorted(counted.levels, key=lambda level: (-counted.levels[level], level))
-    rare = tuple(sorted(ranked[levels:])) if len(ranked) <= max(_KNOWN_LEVELS, levels) else None
-    return CategoricalBins(name, tuple(ranked[:levels]), rare, counted.has_text)
+    closed = len(ranked) <= levels
+    if not closed:
+        heavy = max(_HEAVY_ROWS, _HEAVY_SHARE * sum(counted.levels.values()))
+        ranked = [level for level in ranked if counted.levels[level] >= heavy]
+    return CategoricalBins(name, tuple(ranked), closed, counted.has_text)
 
 
-def _first(names: set[str]) -> tuple[str, ...]:
-    return tuple(nsmallest(_UNSEEN_NAMED, names))
+def _first(rows: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, rows[name]) for name in nsmallest(_UNSEEN_NAMED, rows))

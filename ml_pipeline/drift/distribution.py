@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
-from ml_pipeline.drift.bins import NumericBins
+from ml_pipeline.drift.bins import FIRST, LAST, NumericBins
 from ml_pipeline.errors import DriftInputError, closest
 
 if TYPE_CHECKING:
-    from ml_pipeline.drift.bins import Bins
     from ml_pipeline.drift.counts import BatchCounts
     from ml_pipeline.drift.profile import ReferenceProfile
 
@@ -25,8 +24,9 @@ class Distribution:
         feature: The feature.
         kind: Whether it is numeric or categorical.
         labels: What each cell holds: ``null``, ``infinite``, then the values, as text.
-        edges: Ends of the bins of a numeric feature, ascending, one more than bins; the cells from the fourth to the
-            last but one lie between them. Empty for a categorical one.
+        edges: Ends of the bins of a numeric feature, ascending, one more than bins (the first two are equal where many
+            rows hold the minimum); the cells from the fourth to the last but one lie between them. Empty for a
+            categorical one.
         reference: Share of the reference's rows in each cell; they add up to 1.
         batch: Share of the batch's rows in each cell; all 0 for an empty batch.
     """
@@ -39,13 +39,14 @@ class Distribution:
     batch: tuple[float, ...]
 
 
-def distribution(profile: ReferenceProfile, batch: BatchCounts, feature: str) -> Distribution:
+def distribution(profile: ReferenceProfile, batch: BatchCounts, feature: str, *, levels: int = 50) -> Distribution:
     """Look up how a feature's rows are spread.
 
     Args:
         profile: The reference.
         batch: A batch, counted with it.
         feature: The feature.
+        levels: Of a categorical feature, the categories shown by name: those most frequent in the reference.
 
     Returns:
         Both distributions over the same cells.
@@ -58,24 +59,26 @@ def distribution(profile: ReferenceProfile, batch: BatchCounts, feature: str) ->
         known = closest(feature, batch.columns) if batch.columns else "the batch has no column of the profile"
         raise DriftInputError("a distribution is that of a feature the batch has counts of", feature, known)
     bins = profile.bins[feature]
-    edges = (bins.minimum, *bins.edges) if isinstance(bins, NumericBins) and bins.minimum is not None else ()
-    return Distribution(
-        feature,
-        bins.kind,
-        _labels(bins),
-        edges,
-        _shares(profile.counts.columns[feature].cells),
-        _shares(batch.columns[feature].cells),
-    )
+    cells = profile.counts.columns[feature].cells, batch.columns[feature].cells
+    if isinstance(bins, NumericBins):
+        edges = () if bins.minimum is None else (bins.minimum, *bins.edges)
+        labels = _steps(edges)
+    else:
+        edges, labels = (), ("null", "infinite", *bins.levels[:levels], "other", "unseen")
+        cells = _folded(cells[0], levels), _folded(cells[1], levels)
+    return Distribution(feature, bins.kind, labels, edges, _shares(cells[0]), _shares(cells[1]))
 
 
-def _labels(bins: Bins) -> tuple[str, ...]:
-    if not isinstance(bins, NumericBins):
-        return ("null", "infinite", *bins.levels, "other", "unseen")
-    if bins.minimum is None:
+def _steps(edges: tuple[float, ...]) -> tuple[str, ...]:
+    if not edges:
         return ("null", "infinite", "below", "above")
-    steps = (f"{low:.4g} to {high:.4g}" for low, high in pairwise((bins.minimum, *bins.edges)))
-    return ("null", "infinite", f"below {bins.minimum:.4g}", *steps, f"above {bins.edges[-1]:.4g}")
+    steps = (f"{low:.4g} to {high:.4g}" if low < high else f"{low:.4g}" for low, high in pairwise(edges))
+    return ("null", "infinite", f"below {edges[0]:.4g}", *steps, f"above {edges[-1]:.4g}")
+
+
+def _folded(cells: tuple[int, ...], levels: int) -> tuple[int, ...]:
+    shown = cells[FIRST:-2][:levels]
+    return (*cells[:FIRST], *shown, sum(cells[FIRST + len(shown) : -1]), cells[LAST])
 
 
 def _shares(cells: tuple[int, ...]) -> tuple[float, ...]:

@@ -12,10 +12,15 @@ w_j         pooled share (r_j + b_j) / (n + m)                                  
 u_j         pooled mid-rank of cell j: w_1 + … + w_(j-1) + w_j / 2                                         (J,)
 φ_k         polynomial of degree k in u, orthonormal under w and orthogonal to 1                           (J,)
 d_k         mean of φ_k over the batch less its mean over the reference                                    scalar
-T           Σ d_k² / (1/n + 1/m), over k = 1 … 4; ~ χ²₄ without drift                                      scalar
+T_o         Σ d_k² / (1/n + 1/m), over k = 1 … o; ~ χ²_o without drift; o = 1, 2, 4                        scalar
 N           n·m / (n + m), the rows that a one-sample test of the same power would need                    scalar
-λ           noncentrality at which T passes its critical value with the wanted power                       scalar
+λ           noncentrality at which T_1 passes its critical value with the wanted power                     scalar
 ==========  =============================================================================================  ==========
+
+Four components see location, spread and shape alike, but spread thin what a plain shift puts into the first one. So T
+is taken at three orders, and three times the smallest p-value counts (Bonferroni): on 1,000 rows against 1,000, twenty
+features and a shift of 0.2 sigma, the power is 0.86 instead of 0.77 and false alarms are 2.7 % instead of 4.3 %,
+because the nested statistics agree more often than the factor assumes.
 
 The reference is a sample too: every test here is a two-sample test, and none takes the reference for the exact law.
 Cells that expect fewer than five rows in the smaller sample are pooled first, because the laws above are those of many
@@ -51,7 +56,7 @@ __all__ = [
     "smooth_test",
 ]
 
-_COMPONENTS = 4
+_ORDERS = (1, 2, 4)
 _LEAST_EXPECTED = 5.0
 _POWER = 0.8
 _PMF_TOLERANCE = 1 + 1e-7
@@ -63,8 +68,9 @@ class Evidence:
 
     Attributes:
         test: ``smooth`` (numbers), ``homogeneity`` (categories, nulls) or ``exact`` (a thin 2 x 2 table).
-        statistic: T of the smooth test, or χ² of the table.
-        df: Degrees of freedom; 0 where the two samples had only one cell between them and nothing could differ.
+        statistic: T_o of the smooth test at the order with the smallest p-value, or χ² of the table.
+        df: Degrees of freedom: o, or cells less one; 0 where the two samples had only one cell between them and nothing
+            could differ.
         p_value: Probability of a statistic as large without drift.
         p_adjusted: The same after the correction for all tests of the batch.
     """
@@ -83,22 +89,23 @@ def smooth_test(table: NDArray[np.float64]) -> Evidence:
         table: Rows of the reference and of the batch in each cell, shape (2, k), from `pool_neighbours`.
 
     Returns:
-        T with min(4, k - 1) degrees of freedom, not yet corrected.
+        T_o at the order with the smallest p-value, and that p-value times the orders tried, at most min(4, k - 1) each.
 
     Source: Neyman (1937); Thas (2010), section 8.2.
     """
     if table.shape[1] <= 2:  # noqa: PLR2004 - with two cells T is the χ² of the 2 x 2 table
         return homogeneity_test(table)
     sizes = table.sum(axis=1)
-    df = min(_COMPONENTS, table.shape[1] - 1)
+    orders = sorted({min(order, table.shape[1] - 1) for order in _ORDERS})
     weight = table.sum(axis=0) / sizes.sum()
     rank = np.cumsum(weight) - weight / 2
     root = np.sqrt(weight)
     # The columns of Q are √w·φ_k: orthonormal polynomials come out of a QR decomposition without a recurrence.
-    basis, _ = np.linalg.qr(root[:, None] * np.polynomial.legendre.legvander(2 * rank - 1, df))
+    basis, _ = np.linalg.qr(root[:, None] * np.polynomial.legendre.legvander(2 * rank - 1, orders[-1]))
     shift = basis[:, 1:].T @ ((table[1] / sizes[1] - table[0] / sizes[0]) / root)
-    statistic = float(shift @ shift) / float((1 / sizes).sum())
-    return _evidence("smooth", statistic, df, float(special.chdtrc(df, statistic)))
+    nested = np.cumsum(shift**2) / (1 / sizes).sum()
+    p_value, order = min((float(special.chdtrc(order, nested[order - 1])), order) for order in orders)
+    return _evidence("smooth", float(nested[order - 1]), order, min(1.0, len(orders) * p_value))
 
 
 def homogeneity_test(table: NDArray[np.float64]) -> Evidence:
@@ -148,7 +155,8 @@ def pool_rare(reference: ArrayLike, batch: ArrayLike) -> NDArray[np.float64]:
     """Join rare cells with each other until each expects five rows in the smaller sample.
 
     Args:
-        reference: Rows r_j of the reference in each cell, in any order, shape (J,); at least one row.
+        reference: Rows r_j of the reference in each cell, shape (J,); at least one row. The order decides which of
+            equally rare cells are joined: it must owe nothing to how the rows fall between the two samples.
         batch: Rows b_j of the batch, shape (J,); at least one row.
 
     Returns:
@@ -191,10 +199,10 @@ def detectable_gap(reference_rows: int, batch_rows: int, *, tests: int, q: float
         The gap D between two normal distribution functions a small shift δ apart, D = δ / √(2π) with δ in standard
         deviations.
 
-    Source: a shift moves d_1 by δ·√(3/π), so T has noncentrality N·δ²·3/π = 6·N·D², whence D = √(λ / 6N).
+    Source: a shift moves d_1 by δ·√(3/π), so T_1 has noncentrality N·δ²·3/π = 6·N·D², whence D = √(λ / 6N).
     """
-    critical = special.chdtri(_COMPONENTS, q / tests)
-    noncentrality = float(special.chndtrinc(critical, _COMPONENTS, 1 - _POWER))
+    critical = special.chdtri(1, q / tests / len(_ORDERS))
+    noncentrality = float(special.chndtrinc(critical, 1, 1 - _POWER))
     rows = reference_rows * batch_rows / (reference_rows + batch_rows)
     return math.sqrt(noncentrality / (6 * rows))
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml_pipeline.drift.bins import INFINITE, NULL, VALUES, CategoricalBins
+from ml_pipeline.drift.bins import FIRST, INFINITE, NULL, VALUES, CategoricalBins
 from ml_pipeline.drift.effects import Effects, cdf_gap, jensen_shannon, psi, total_variation, wasserstein
 from ml_pipeline.drift.evidence import homogeneity_test, pool_neighbours, pool_rare, smooth_test
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from ml_pipeline.drift.bins import Bins, Counted
@@ -27,7 +29,7 @@ class Measured:
     Attributes:
         bins: The feature's cells.
         shares: Rows of the reference and of the batch in each cell, as shares of all rows, shape (2, cells).
-        unseen: The first few categories that only the batch has.
+        unseen: Categories that only the batch has, with their rows.
         valued: Rows of the reference and of the batch that have a finite value.
         distribution: The test of the values; None where too few rows have one.
         missing: The test of nulls and infinite values; None where neither sample, or nothing else in both, has any.
@@ -36,7 +38,7 @@ class Measured:
 
     bins: Bins
     shares: NDArray[np.float64]
-    unseen: tuple[str, ...]
+    unseen: Mapping[str, int]
     valued: tuple[int, int]
     distribution: Evidence | None
     missing: Evidence | None
@@ -62,21 +64,31 @@ def measure(bins: Bins, reference: Counted, batch: Counted, *, minimum_rows: int
         Tests, not yet corrected, and effects.
     """
     table = np.array([reference.cells, batch.cells], dtype=np.float64)
-    values = table[:, VALUES]
-    valued = (int(values[0].sum()), int(values[1].sum()))
-    distribution, effects = _compare(bins, values) if min(valued) >= minimum_rows else (None, None)
+    valued = (int(table[0, VALUES].sum()), int(table[1, VALUES].sum()))
+    distribution, effects = _compare(bins, reference, batch) if min(valued) >= minimum_rows else (None, None)
     shares = table / table.sum(axis=1, keepdims=True)
-    return Measured(bins, shares, batch.unseen, valued, distribution, _missing(table), effects)
+    unseen = {name: rows for name, rows in batch.unseen if name not in dict(reference.unseen)}
+    return Measured(bins, shares, unseen, valued, distribution, _missing(table), effects)
 
 
-def _compare(bins: Bins, values: NDArray[np.float64]) -> tuple[Evidence, Effects]:
+def _compare(bins: Bins, reference: Counted, batch: Counted) -> tuple[Evidence, Effects]:
     if isinstance(bins, CategoricalBins):
-        table = pool_rare(*values)
+        table = pool_rare(*_levels(bins, reference, batch))
         effects = Effects(total_variation(table), None, jensen_shannon(table), psi(table))
         return homogeneity_test(table), effects
+    values = np.array([reference.cells[VALUES], batch.cells[VALUES]], dtype=np.float64)
     table = pool_neighbours(*values)
     effects = Effects(cdf_gap(values), wasserstein(bins.points, values), jensen_shannon(table), psi(table))
     return smooth_test(table), effects
+
+
+def _levels(bins: CategoricalBins, *samples: Counted) -> list[list[int]]:
+    # Unseen categories are compared one by one, and all in alphabetical order. As one cell, empty in the reference by
+    # construction, or after the others, they would make every rare category that happens to come up count as drift.
+    rows = [dict(zip(bins.levels, sample.cells[FIRST:], strict=False)) | dict(sample.unseen) for sample in samples]
+    names = sorted({name for levels in rows for name in levels})
+    rest = [sum(sample.cells[VALUES]) - sum(levels.values()) for sample, levels in zip(samples, rows, strict=True)]
+    return [[other, *(levels.get(name, 0) for name in names)] for other, levels in zip(rest, rows, strict=True)]
 
 
 def _missing(table: NDArray[np.float64]) -> Evidence | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ReferenceProfile"]
 
 _BINS = (2, 1024)
-_LEVELS = (1, 1000)
+_LEVELS = (1, 10_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ReferenceProfile:
 
     @classmethod
     def fit(
-        cls, columns: Columns, *, bins: int = 64, levels: int = 50, categorical: Collection[str] = ()
+        cls, columns: Columns, *, bins: int = 64, levels: int = 1000, categorical: Collection[str] = ()
     ) -> ReferenceProfile:
         """Profile a reference.
 
@@ -48,11 +48,12 @@ class ReferenceProfile:
             columns: Feature name -> values, each of shape (n,): numbers, or categories (strings, mixed objects).
                 ``None`` and NaN are nulls.
             bins: The most quantile bins of a numeric feature, 2 to 1,024.
-            levels: The most categories that get a cell of their own, 1 to 1,000; the rest is counted as "other".
+            levels: The most categories a feature may have for each to be counted, 1 to 10,000. Of a feature with more,
+                those that hold a hundredth of the rows are counted, and the rest together as "other".
             categorical: Features whose numbers are codes, not amounts.
 
         Returns:
-            The profile: a few kilobytes a feature, whatever n.
+            The profile: some kilobytes a feature, whatever n.
 
         Raises:
             DriftInputError: If there is no column or no row, a column cannot be read, or an argument is out of range.
@@ -118,7 +119,7 @@ class ReferenceProfile:
         for name, counted in columns.items():
             if name not in self.bins:
                 raise DriftInputError("counts are those of the profile's features", name, closest(name, self.bins))
-            require_cells(self.bins[name], counted.cells, rows)
+            require_cells(self.bins[name], counted, rows)
         return self._batch(rows, columns)
 
     def merge(self, other: ReferenceProfile) -> ReferenceProfile:

@@ -4,8 +4,10 @@
 
     {"format": "ml_pipeline.drift.profile", "version": 1, "rows": 2000, "bins_id": "9f…",
      "features": [
-       {"kind": "numeric", "name": "age", "minimum": 18.0, "edges": […], "centres": […], "counts": […]},
-       {"kind": "categorical", "name": "site", "levels": […], "rare": […] or null, "has_text": true, "counts": […]}],
+       {"kind": "numeric", "name": "age", "minimum": 18.0, "edges": […], "centres": […],
+        "counts": […], "unseen": []},
+       {"kind": "categorical", "name": "site", "levels": […], "closed": true, "has_text": true,
+        "counts": […], "unseen": [["C", 3]]}],
      "floors": {"age": {"cdf_gap": 0.05, "wasserstein": 0.1, "psi": 0.1, "null_gap": 0.05}}}
 """
 
@@ -46,8 +48,10 @@ def profile_text(bins: Mapping[str, Bins], counts: BatchCounts, floors: Mapping[
     Returns:
         The text; floats are written so that they read back bit for bit.
     """
+    columns = counts.columns
     features = [
-        {"kind": each.kind, **asdict(each), "counts": counts.columns[name].cells} for name, each in bins.items()
+        {"kind": each.kind, **asdict(each), "counts": columns[name].cells, "unseen": columns[name].unseen}
+        for name, each in bins.items()
     ]
     document = {
         "format": _FORMAT,
@@ -85,7 +89,8 @@ def parse_profile(text: str) -> Parts:
     except DriftInputError:
         raise
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise DriftInputError("a drift profile has every field of its version", repr(error), _REMEDY) from error
+        fault = f"{type(error).__name__}: {error}"
+        raise DriftInputError("a drift profile has every field of its version", fault, _REMEDY) from error
 
 
 def _parts(document: dict[str, Any]) -> Parts:
@@ -95,8 +100,9 @@ def _parts(document: dict[str, Any]) -> Parts:
     for feature in document["features"]:
         each = _bins(feature)
         bins[each.name] = each
-        columns[each.name] = Counted(tuple(map(_whole, feature["counts"])))
-        require_cells(each, columns[each.name].cells, rows)
+        unseen = tuple((_text(label), _whole(rows_of)) for label, rows_of in feature["unseen"])
+        columns[each.name] = Counted(tuple(map(_whole, feature["counts"])), unseen)
+        require_cells(each, columns[each.name], rows)
     bins_id = fingerprint(bins.values())
     if bins_id != document["bins_id"]:
         raise DriftInputError("a drift profile's bins are those it was saved with", document["bins_id"], _REMEDY)
@@ -115,8 +121,8 @@ def _bins(feature: dict[str, Any]) -> Bins:
         edges = tuple(map(_real, feature["edges"]))
         return NumericBins(name, minimum, edges, tuple(map(_real, feature["centres"])))
     if feature["kind"] == CategoricalBins.kind:
-        rare = None if feature["rare"] is None else tuple(map(_text, feature["rare"]))
-        return CategoricalBins(name, tuple(map(_text, feature["levels"])), rare, _truth(feature["has_text"]))
+        levels = tuple(map(_text, feature["levels"]))
+        return CategoricalBins(name, levels, _truth(feature["closed"]), _truth(feature["has_text"]))
     raise ValueError(f"kind {feature['kind']!r}")
 
 

@@ -1,6 +1,6 @@
 """The verdict: evidence and effect, or no drift.
 
-A feature drifts if one of its tests survives the correction over all tests of the batch *and* the effect that goes with
+A feature drifts if one of its tests survives the correction over the features *and* the effect that goes with
 that test reaches its floor. Evidence alone is not enough, since on a million rows everything is significant; effect
 alone is not enough, since on fifty rows everything is large.
 """
@@ -34,6 +34,7 @@ __all__ = ["LEAST_ROWS", "check"]
 LEAST_ROWS = 50
 """No verdict on fewer rows: the laws of the statistics hold for many."""
 
+_UNSEEN_NAMED = 5
 _SHIFT_OF_GAP = math.sqrt(2 * math.pi)
 
 
@@ -94,7 +95,7 @@ class _Check:
             name: self.judge(corrected[name]) if name in corrected else self.unjudged(bins)
             for name, bins in self.profile.bins.items()
         }
-        gap = self.detectable(sum(map(len, map(_tests, others))))
+        gap = self.detectable(sum(map(bool, map(_tests, others))))
         verdict, reason = self.conclude(list(judged.values()), gap)
         return DriftReport(
             verdict=verdict,
@@ -165,12 +166,12 @@ class _Check:
             bins.name, bins.kind, Verdict.INSUFFICIENT_DATA, reason, reference_null_share=nulls / self.profile.rows
         )
 
-    def detectable(self, tests: int) -> float | None:
-        if tests == 0:
+    def detectable(self, tested: int) -> float | None:
+        if tested == 0:
             return None
         # However much evidence there is, the effect has to reach a floor as well.
         floor = min(self.floors.cdf_gap, self.floors.wasserstein / _SHIFT_OF_GAP)
-        return max(floor, detectable_gap(self.profile.rows, self.counts.rows, tests=tests, q=self.q))
+        return max(floor, detectable_gap(self.profile.rows, self.counts.rows, tests=tested, q=self.q))
 
     def conclude(self, judged: Sequence[FeatureDrift], gap: float | None) -> tuple[Verdict, str]:
         named = _by_verdict(judged)
@@ -198,12 +199,22 @@ def _tests(measured: Measured) -> list[Evidence]:
 
 
 def _corrected(measured: Sequence[Measured]) -> list[Measured]:
-    adjusted = iter(benjamini_hochberg([test.p_value for each in measured for test in _tests(each)]))
+    # A feature has one place in the correction over the features, which its tests (of values, of nulls) share.
+    tested = [each for each in measured if _tests(each)]
+    least = [len(tests) * min(test.p_value for test in tests) for tests in map(_tests, tested)]
+    factors = [
+        adjusted / p_value if p_value else float(len(tested))
+        for adjusted, p_value in zip(benjamini_hochberg(least), least, strict=True)
+    ]
+    done = [_multiplied(each, factor * len(_tests(each))) for each, factor in zip(tested, factors, strict=True)]
+    return [*done, *(each for each in measured if not _tests(each))]
 
+
+def _multiplied(measured: Measured, factor: float) -> Measured:
     def correct(test: Evidence | None) -> Evidence | None:
-        return replace(test, p_adjusted=next(adjusted)) if test and test.df else test
+        return replace(test, p_adjusted=min(1.0, factor * test.p_value)) if test and test.df else test
 
-    return [replace(each, distribution=correct(each.distribution), missing=correct(each.missing)) for each in measured]
+    return replace(measured, distribution=correct(measured.distribution), missing=correct(measured.missing))
 
 
 def _feature(measured: Measured, verdict: Verdict, reason: str) -> FeatureDrift:
@@ -221,6 +232,6 @@ def _feature(measured: Measured, verdict: Verdict, reason: str) -> FeatureDrift:
         batch_null_share=batch[NULL],
         null_gap=measured.null_gap,
         unseen_share=batch[LAST] if categorical else 0.0,
-        unseen=measured.unseen,
+        unseen=tuple(measured.unseen)[:_UNSEEN_NAMED],
         outside_share=0.0 if categorical else batch[FIRST] + batch[LAST],
     )

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ml_pipeline._platform import replace_durably
+from ml_pipeline.drift import ReferenceProfile
 from ml_pipeline.errors import InputDataError
+from ml_pipeline.pipelines.table import FEWEST_ROWS, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +36,6 @@ __all__ = [
     "train",
 ]
 
-FEWEST_ROWS: Final = 50
 _SHARES: Final = (0.6, 0.2)
 _MOST_CATEGORIES: Final = 20
 
@@ -47,8 +48,9 @@ class Features:
         names: Of the columns.
         train: Rows to fit on, shape (n, d), and ``train_target`` (n,).
         validation: Rows to score on, shape (m, d), and ``validation_target`` (m,).
-        held_out: Rows kept for prediction, shape (k, d), and ``held_out_target`` (k,).
+        held_out: Columns of the rows kept for prediction, each of shape (k,), as they were ingested.
         encoder: Turns columns into such a matrix.
+        profile: Of the rows to fit on, to tell later whether a batch drifted.
     """
 
     names: tuple[str, ...]
@@ -56,9 +58,9 @@ class Features:
     train_target: Array
     validation: Array
     validation_target: Array
-    held_out: Array
-    held_out_target: Array
+    held_out: Mapping[str, Array]
     encoder: Encoder
+    profile: ReferenceProfile
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,14 @@ class Model:
         task: What it predicts.
         encoder: Turns columns into its matrix.
         estimator: A fitted scikit-learn estimator.
+        profile: Of the rows it was fitted on.
     """
 
     name: str
     task: Task
     encoder: Encoder
     estimator: Any
+    profile: ReferenceProfile
 
 
 class Encoder:
@@ -139,11 +143,11 @@ def check_table(table: Table) -> dict[str, bool]:
     rows = set(zip(*(values.tolist() for values in table.columns.values()), strict=True))
     return {
         "columns_present": bool(table.columns),
-        "values_present": all(not _missing(values).any() for values in table.columns.values()),
+        "values_present": all(not is_missing(values).any() for values in table.columns.values()),
         "values_finite": all(not np.isinf(values).any() for values in numbers),
-        "columns_vary": all(len(np.unique(values[~np.isnan(values)])) > 1 for values in numbers),
+        "columns_vary": all(len(set(values[~is_missing(values)].tolist())) > 1 for values in table.columns.values()),
         "rows_distinct": len(rows) == table.rows,
-        "target_present": not _missing(table.target).any(),
+        "target_present": not is_missing(table.target).any(),
     }
 
 
@@ -165,19 +169,17 @@ def extract_features(table: Table, *, seed: int = 0) -> Features:
     stratify = table.target[rest] if stratify is not None else None
     half = _SHARES[1] / (1 - _SHARES[0])
     validation, held_out = train_test_split(rest, train_size=half, random_state=seed, stratify=stratify)
-    encoder = Encoder().fit({name: values[train] for name, values in table.columns.items()})
-    parts = [
-        encoder.transform({n: v[part] for n, v in table.columns.items()}) for part in (train, validation, held_out)
-    ]
+    learned = {name: values[train] for name, values in table.columns.items()}
+    encoder = Encoder().fit(learned)
     return Features(
         names=encoder.names(),
-        train=parts[0],
+        train=encoder.transform(learned),
         train_target=table.target[train],
-        validation=parts[1],
+        validation=encoder.transform({name: values[validation] for name, values in table.columns.items()}),
         validation_target=table.target[validation],
-        held_out=parts[2],
-        held_out_target=table.target[held_out],
+        held_out={name: values[held_out] for name, values in table.columns.items()},
         encoder=encoder,
+        profile=ReferenceProfile.fit(learned),
     )
 
 
@@ -213,7 +215,7 @@ def train(
         estimator.set_params(n_estimators=max(1, round(trees * number / rounds)))
         estimator.fit(features.train, features.train_target)
         on_round(number, float(estimator.score(features.validation, features.validation_target)))
-    return Model(name, task, features.encoder, estimator)
+    return Model(name, task, features.encoder, estimator, features.profile)
 
 
 def evaluate(model: Model, features: Features) -> dict[str, float]:
@@ -253,16 +255,17 @@ def evaluate(model: Model, features: Features) -> dict[str, float]:
     }
 
 
-def predict(model: Model, matrix: Array) -> tuple[list[Any], list[float | None]]:
+def predict(model: Model, columns: Mapping[str, Array]) -> tuple[list[Any], list[float | None]]:
     """Decide for each row.
 
     Args:
         model: The model in use.
-        matrix: Rows, shape (n, d).
+        columns: Rows as they are ingested, each column of shape (n,).
 
     Returns:
         n decisions, and n confidences between 0 and 1 (None for a regression).
     """
+    matrix = model.encoder.transform(columns)
     if model.task == "regression":
         return [float(value) for value in model.estimator.predict(matrix)], [None] * len(matrix)
     scores = model.estimator.predict_proba(matrix)
@@ -316,9 +319,3 @@ def load_model(path: Path, sha256: str) -> Model:
 
 def _stacked(columns: Mapping[str, Array], names: tuple[str, ...]) -> Array:
     return np.column_stack([columns[name] for name in names])
-
-
-def _missing(values: Array) -> Array:
-    if values.dtype == object:
-        return np.array([value is None or value != value for value in values], dtype=bool)  # noqa: PLR0124 - NaN
-    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)

@@ -1,6 +1,7 @@
-"""The reference pipeline on scikit-learn: ingest, validate, extract features, train, evaluate, deploy, predict.
+"""The reference pipeline on scikit-learn, from the source to checked predictions; each step is one observed operation.
 
-Each step is one observed operation; what it does stands in `ml_pipeline.pipelines._sklearn_steps`.
+Ingest, validate, extract features, train, evaluate, deploy, predict, check for drift. What the steps do stands in
+`ml_pipeline.pipelines._sklearn_steps`; what happens to batches, in `ml_pipeline.pipelines.batch_pipeline`.
 """
 
 from __future__ import annotations
@@ -19,20 +20,18 @@ from ml_pipeline.config.monitoring_config import monitor_resources
 from ml_pipeline.config.operation_logger import operation_logger
 from ml_pipeline.errors import SettingsError
 from ml_pipeline.pipelines import _sklearn_steps as steps
+from ml_pipeline.pipelines.batch_pipeline import BatchPipeline, DeployedModel, fail_if_asked
+from ml_pipeline.pipelines.batches import BatchSource
 from ml_pipeline.pipelines.table import Table, bundled_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["STEPS", "InjectedFailureError", "PipelineOptions", "PipelineResult", "SklearnPipeline"]
+__all__ = ["STEPS", "PipelineOptions", "PipelineResult", "SklearnPipeline"]
 
-STEPS: Final = ("ingest", "validate", "features", "train", "evaluate", "deploy", "predict")
+STEPS: Final = ("ingest", "validate", "features", "train", "evaluate", "deploy", "predict", "drift")
 """The steps by the names that `PipelineOptions.fail_at` takes, in order."""
-
-
-class InjectedFailureError(RuntimeError):
-    """The failure that was asked for, so that its log, metric, alert and mail can be seen."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,9 @@ class PipelineOptions:
         model_name: Names the model and its file.
         trees: Size of the forest.
         rounds: In how many steps it is trained, each reported as progress.
-        batches: Into how many batches the held-out rows are predicted.
-        seed: Of the split and the forest.
+        batches: How many batches are predicted, drawn from the held-out rows.
+        drift: Whether the last batch is shifted on purpose.
+        seed: Of the split, the forest and the batches.
         environment: Where the model is deployed to.
         user_id: Who runs it.
         fail_at: The step that shall fail, of `STEPS`.
@@ -58,6 +58,7 @@ class PipelineOptions:
     trees: int = 100
     rounds: int = 10
     batches: int = 3
+    drift: bool = False
     seed: int = 0
     environment: str = "production"
     user_id: str = "ml-pipeline"
@@ -83,7 +84,6 @@ class PipelineResult:
         model_sha256: The hash of that file.
         model_version: The version it was deployed as.
         scores: On the validation rows.
-        predictions: How many were made.
     """
 
     run_id: str = ""
@@ -92,7 +92,6 @@ class PipelineResult:
     model_sha256: str = ""
     model_version: str = ""
     scores: dict[str, float] = field(default_factory=dict)
-    predictions: int = 0
 
 
 class SklearnPipeline:
@@ -105,10 +104,10 @@ class SklearnPipeline:
     def __init__(self, options: PipelineOptions | None = None) -> None:
         self.options = options or PipelineOptions()
         self.result = PipelineResult()
+        self.serving: BatchPipeline | None = None
         self._trainer = get_logger("training.model_training", "model_trainer")
         self._quality = get_logger("pipeline.data_quality", "data_validator")
         self._loader = get_logger("inference.model_loading", "model_loader")
-        self._batches = get_logger("inference.batch_predictions", "predictor")
 
     def run(self) -> PipelineResult:
         """Run every step.
@@ -127,12 +126,17 @@ class SklearnPipeline:
             model, model_id = self._train(table, features, features_id)
             self._evaluate(model, features)
             deployment_id = self._deploy(model, model_id)
-            self._predict(features, features_id, deployment_id)
+            self.serving = BatchPipeline(
+                self._deployed(deployment_id), BatchSource(features.held_out, self.options.seed), self.options.fail_at
+            )
+            for number in range(1, self.options.batches + 1):
+                last = number == self.options.batches
+                self.serving.handle(features_id, drift=self.options.drift and last, single_predictions=True)
         return self.result
 
     def _ingest(self) -> tuple[Table, str]:
         with operation_logger.operation("ingestion") as op:
-            self._fail_if_asked("ingest")
+            fail_if_asked(self.options.fail_at, "ingest")
             table = self.options.read()
             self.result.dataset = f"{table.name} {table.version}"
             op.set(source_name=table.source, dataset_name=table.name, dataset_version=table.version)
@@ -149,7 +153,7 @@ class SklearnPipeline:
 
     def _validate(self, table: Table, data_id: str) -> str:
         with operation_logger.operation("validation", dataset_name=table.name, dataset_version=table.version) as op:
-            self._fail_if_asked("validate")
+            fail_if_asked(self.options.fail_at, "validate")
             checks = steps.check_table(table)
             for check, passed in checks.items():
                 self._quality.log(20 if passed else 30, f"{check}: {'passed' if passed else 'failed'}")
@@ -162,7 +166,7 @@ class SklearnPipeline:
     def _extract_features(self, table: Table, validation_id: str) -> tuple[steps.Features, str]:
         output = f"{table.name}_features"
         with operation_logger.operation("feature_extraction", dataset_name=table.name, output_name=output) as op:
-            self._fail_if_asked("features")
+            fail_if_asked(self.options.fail_at, "features")
             features = steps.extract_features(table, seed=self.options.seed)
             op.count(records=table.rows, features=len(features.names))
             features_id = lineage_tracker.track_transformation(
@@ -185,7 +189,7 @@ class SklearnPipeline:
             self._trainer.info(f"Model training started for {kind}")
             self._trainer.info(f"Training set size: {features.train.shape}")
             self._trainer.info(f"Validation set size: {features.validation.shape}")
-            self._fail_if_asked("train")
+            fail_if_asked(self.options.fail_at, "train")
             score = 0.0
 
             def on_round(number: int, validation_score: float) -> None:
@@ -223,7 +227,7 @@ class SklearnPipeline:
 
     def _evaluate(self, model: steps.Model, features: steps.Features) -> None:
         with operation_logger.operation("evaluation", **self._model_facts()) as op:
-            self._fail_if_asked("evaluate")
+            fail_if_asked(self.options.fail_at, "evaluate")
             self.result.scores = steps.evaluate(model, features)
             op.measure(**self.result.scores)
             op.count(records=len(features.validation))
@@ -233,48 +237,12 @@ class SklearnPipeline:
     def _deploy(self, model: steps.Model, model_id: str) -> str:
         facts = self._model_facts() | {"environment": self.options.environment}
         with operation_logger.operation("deployment", **facts):
-            self._fail_if_asked("deploy")
+            fail_if_asked(self.options.fail_at, "deploy")
             # A copy: what is deployed must not change when the next training replaces the model file.
             replace_durably(self._deployed_path(), self._model_path().read_bytes())
             pointer = {"model": model.name, "version": self.result.model_version, "sha256": self.result.model_sha256}
             replace_durably(self._pointer_path(), orjson.dumps(pointer, option=orjson.OPT_INDENT_2) + b"\n")
             return lineage_tracker.track_deployment(model_id, self.options.environment)
-
-    def _predict(self, features: steps.Features, features_id: str, deployment_id: str) -> None:
-        model = self._load_deployed()
-        count = min(self.options.batches, len(features.held_out))
-        edges = [len(features.held_out) * index // count for index in range(count + 1)]
-        for index in range(count):
-            batch = f"{self.result.run_id}/batch-{index + 1}"
-            with operation_logger.operation("prediction", **self._model_facts(), batch=batch) as op:
-                self._fail_if_asked("predict")
-                matrix = features.held_out[edges[index] : edges[index + 1]]
-                decisions, confidences = steps.predict(model, matrix)
-                prediction_ids = [
-                    operation_logger.log_prediction(
-                        features=dict(zip(features.names, row.tolist(), strict=True)),
-                        decision=decision,
-                        confidence=confidence,
-                    )
-                    for row, decision, confidence in zip(matrix, decisions, confidences, strict=True)
-                ]
-                op.count(predictions=len(decisions))
-                op.set(batch=batch)
-                self._batches.info(f"Batch {index + 1} of {count}: {len(decisions)} predictions")
-                self.result.predictions += len(decisions)
-                lineage_tracker.track_inference(
-                    deployment_id,
-                    features_id,
-                    batch_name=batch,
-                    predictions_count=len(decisions),
-                    prediction_ids=prediction_ids,
-                )
-
-    def _load_deployed(self) -> steps.Model:
-        pointer: dict[str, Any] = orjson.loads(self._pointer_path().read_bytes())
-        model = steps.load_model(self._deployed_path(), pointer["sha256"])
-        self._loader.info(f"Model {model.name} {pointer['version']} loaded from {_shown(self._deployed_path())}")
-        return model
 
     def _model_facts(self) -> dict[str, str]:
         return {"model_name": self.options.model_name, "model_version": self.result.model_version}
@@ -282,14 +250,17 @@ class SklearnPipeline:
     def _model_path(self) -> Path:
         return _runtime.settings().artifact_dir / "models" / f"{self.options.model_name}_model.pkl"
 
-    def _pointer_path(self) -> Path:
-        return (
-            _runtime.settings().artifact_dir / "models" / f"{self.options.model_name}_{self.options.environment}.json"
-        )
+    def _deployed(self, deployment_id: str) -> DeployedModel:
+        pointer: dict[str, Any] = orjson.loads(self._pointer_path().read_bytes())
+        model = steps.load_model(self._deployed_path(), pointer["sha256"])
+        self._loader.info(f"Model {model.name} {pointer['version']} loaded from {_shown(self._deployed_path())}")
+        return DeployedModel(model, pointer["version"], deployment_id)
 
-    def _fail_if_asked(self, step: str) -> None:
-        if self.options.fail_at == step:
-            raise InjectedFailureError(f"step {step} fails because it was asked to")
+    def _deployed_path(self) -> Path:
+        return self._model_path().with_name(f"{self.options.model_name}_{self.options.environment}.pkl")
+
+    def _pointer_path(self) -> Path:
+        return self._deployed_path().with_suffix(".json")
 
 
 def _shown(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Array", "Table", "Task", "bundled_table"]
+__all__ = ["FEWEST_ROWS", "Array", "Table", "Task", "bundled_table", "hash_columns", "is_missing"]
+
+FEWEST_ROWS: Final = 50
+"""Fewer than this leave too little for each of the three parts of a split."""
 
 Array: TypeAlias = NDArray[Any]
 Task: TypeAlias = Literal["classification", "regression"]
@@ -87,3 +90,17 @@ def hash_columns(columns: Mapping[str, Array]) -> str:
         content = "\x1f".join(map(str, values)).encode() if values.dtype == object else values.tobytes()
         digest.update(content)
     return digest.hexdigest()
+
+
+def is_missing(values: Array) -> Array:
+    """Say which values are missing: None or NaN.
+
+    Args:
+        values: Of any type, shape (n,).
+
+    Returns:
+        Booleans, shape (n,).
+    """
+    if values.dtype == object:
+        return np.array([value is None or value != value for value in values], dtype=bool)  # noqa: PLR0124 - NaN
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)

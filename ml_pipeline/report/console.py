@@ -14,8 +14,7 @@ from ml_pipeline.config._events import DEFAULT_BUS, Bus, Event, OperationEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["LiveProgress", "print_summary"]
 
@@ -93,7 +92,9 @@ def print_summary(summary: Mapping[str, Any], files: Mapping[str, str], console:
         console.print(f"[bold]Scores[/]  {scores}")
     console.print(f"[bold]Alerts[/]  {len(summary['alerts']) or 'none'}")
     for alert in summary["alerts"]:
-        console.print(f"  [red]{alert['severity']}[/] {alert['kind']}: {escape(one_line(alert['message']))}", soft_wrap=True)
+        console.print(
+            f"  [red]{alert['severity']}[/] {alert['kind']}: {escape(one_line(alert['message']))}", soft_wrap=True
+        )
     width = max(map(len, files), default=0)
     for name, path in files.items():
         console.print(f"[bold]{name:<{width}}[/]  {escape(path)}", soft_wrap=True)

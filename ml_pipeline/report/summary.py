@@ -14,8 +14,7 @@ from ml_pipeline.config._events import DEFAULT_BUS, AlertEvent, Bus, DriftEvent,
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["RunRecorder", "write_summary"]
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import ml_pipeline
@@ -61,20 +63,25 @@ class Machine:
     def __init__(self, root: Path) -> None:
         self.proc, self.cgroup = root / "proc", root / "cgroup"
         self.write("proc/self/statm", "1000 250 100 1 0 200 0\n")
-        self.write("proc/self/io", "rchar: 9\nwchar: 9\nread_bytes: 4096\nwrite_bytes: 8192\ncancelled_write_bytes: 1\n")
+        self.write(
+            "proc/self/io", "rchar: 9\nwchar: 9\nread_bytes: 4096\nwrite_bytes: 8192\ncancelled_write_bytes: 1\n"
+        )
         self.write("proc/meminfo", "MemTotal:  1000 kB\nMemFree:  100 kB\nMemAvailable:  600 kB\n")
 
     def write(self, path: str, text: str) -> None:
+        """Write one file."""
         file = self.proc.parent / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
     def group_v2(self, path: str, limit: str, used: int, inactive: int = 0) -> None:
+        """Write the files of a control group of version 2."""
         self.write(f"cgroup/{path}/memory.max", f"{limit}\n")
         self.write(f"cgroup/{path}/memory.current", f"{used}\n")
         self.write(f"cgroup/{path}/memory.stat", f"anon 5\ninactive_file {inactive}\nactive_file 7\n")
 
     def source(self) -> ProcSource:
+        """Return a source that reads this machine."""
         return ProcSource(self.proc, self.cgroup)
 
 
@@ -84,6 +91,8 @@ def machine(tmp_path: Path) -> Machine:
 
 
 class TestProcSource:
+    """Real files of a machine made up for each test."""
+
     def test_reads_pages_as_bytes(self, machine: Machine) -> None:
         """Resident memory is the second field of statm, in pages."""
         assert machine.source().resident_bytes() == 250 * os.sysconf("SC_PAGE_SIZE")
@@ -108,7 +117,7 @@ class TestProcSource:
         assert machine.source().machine_memory() == Space(150_000, 400_000)
 
     def test_the_tightest_group_above_counts(self, machine: Machine) -> None:
-        """A roomy group inside a tight one has no more than the tight one leaves, even with the higher limit outside."""
+        """A roomy group inside a tight one has no more than the tight one leaves."""
         machine.write("proc/self/cgroup", "0::/outer/inner\n")
         machine.group_v2("outer/inner", "400000", used=0)
         machine.group_v2("outer", "500000", used=490_000)
@@ -159,6 +168,18 @@ def test_the_source_is_proc_where_it_is_mounted(machine: Machine, tmp_path: Path
     assert isinstance(choose_source(tmp_path / "nowhere"), PsutilSource)
 
 
+def test_a_system_without_io_counters_counts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The psutil of macOS has no such method."""
+    monkeypatch.delattr(psutil.Process, "io_counters")
+    assert PsutilSource().io_bytes() == (0, 0)
+
+
+def test_a_system_without_a_high_water_mark_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python of Windows has no module `resource`."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert high_water_bytes() == 0
+
+
 def test_the_high_water_mark_stays_when_memory_is_given_back() -> None:
     """The mark is at least what was resident at any time, also afterwards."""
     block = b"x" * (20 * MIB)
@@ -171,16 +192,19 @@ class BrokenSource(PsutilSource):
     """Cannot read the process."""
 
     def resident_bytes(self) -> int:
+        """Fail."""
         raise OSError("no such process")
 
 
 class TestProbe:
+    """A whole reading."""
+
     def test_reads_everything_by_the_clocks_given(self, tmp_path: Path) -> None:
         """A reading holds the clocks, the process, the machine and the disk of each folder."""
         reading = Probe(clock=lambda: 12.0, cpu_clock=lambda: 3.0).read([tmp_path])
         assert (reading.seconds, reading.cpu_seconds) == (12.0, 3.0)
-        assert 0 < reading.memory_bytes
-        assert 0 < reading.peak_memory_bytes
+        assert reading.memory_bytes > 0
+        assert reading.peak_memory_bytes > 0
         assert 0 < reading.memory.free_bytes <= reading.memory.total_bytes
         assert 0 < reading.disks[str(tmp_path)].free_bytes <= reading.disks[str(tmp_path)].total_bytes
 
@@ -211,7 +235,7 @@ class TestProbe:
             pass
         last = probe.read()
         assert last.cpu_seconds - first.cpu_seconds == pytest.approx(0.1, abs=0.05)
-        assert 0 < last.cpu_ratio_since(first.seconds, first.cpu_seconds)
+        assert last.cpu_ratio_since(first.seconds, first.cpu_seconds) > 0
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ class Alerts:
         self.raised: list[tuple[str, float, float, str, dict[str, Any]]] = []
 
     def __call__(self, resource: str, value: float, threshold: float, *, unit: str = "", **details: Any) -> None:
+        """Take an alert, as the alert manager would."""
         self.raised.append((resource, round(value, 6), threshold, unit, details))
 
 

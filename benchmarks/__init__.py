@@ -1,0 +1,1 @@
+"""What the package costs, measured beside the same work without it and beside its peers."""

@@ -1,0 +1,44 @@
+"""``python -m benchmarks [GROUP …]``: measure, and print tables of ratios."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from benchmarks import import_cost, pipeline_overhead
+from benchmarks.harness import Case, measure, table
+
+GROUPS: dict[str, tuple[str, list[Case], dict[str, str], int | None]] = {
+    "steps": (
+        "The example pipeline's steps, observed and bare",
+        pipeline_overhead.STEPS,
+        {"cpu_s": "CPU of the steps, s", "peak_mb": "peak memory, MB"},
+        0,
+    ),
+    "fixed": (
+        "Fixed cost of a run: start to end of the process",
+        pipeline_overhead.FIXED,
+        {"whole_s": "wall, s", "peak_mb": "peak memory, MB"},
+        0,
+    ),
+    "import": ("Import", import_cost.CASES, {"ms": "ms", "modules": "modules"}, None),
+}
+
+
+def main() -> None:
+    """Measure the groups that were named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of: {', '.join(GROUPS)}; all by default")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each case runs (default: 5)")
+    arguments = parser.parse_args()
+    unknown = set(arguments.groups) - set(GROUPS)
+    if unknown:
+        parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    for name in arguments.groups or GROUPS:
+        title, cases, quantities, baseline = GROUPS[name]
+        results = measure(cases, rounds=arguments.rounds, say=lambda line: print(line, file=sys.stderr))
+        print(table(title, results, quantities, baseline))
+
+
+if __name__ == "__main__":
+    main()

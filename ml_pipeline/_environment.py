@@ -1,0 +1,83 @@
+"""What a process finds around itself: variables, the file ``.env``, its working folder, the homes of users."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dotenv import dotenv_values
+
+from ml_pipeline.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ENV_FILE", "absolute", "folder_name", "is_exportable", "named_variables", "variables_of_file"]
+
+ENV_FILE = ".env"
+
+
+def variables_of_file() -> dict[str, str]:
+    """Read ``.env`` in the working folder.
+
+    Returns:
+        Its variables; those without a value are unset, and no file holds none.
+
+    Raises:
+        SettingsError: If it cannot be read, or is not UTF-8.
+    """
+    try:
+        found = dotenv_values(ENV_FILE) if Path(ENV_FILE).is_file() else {}
+    except (OSError, UnicodeDecodeError) as unreadable:
+        reason = getattr(unreadable, "strerror", None) or getattr(unreadable, "reason", "")
+        raise SettingsError(".env must be a readable text file in UTF-8", reason, "correct it or remove it") from None
+    return {name: value for name, value in found.items() if value}
+
+
+def named_variables(from_file: Mapping[str, str]) -> dict[str, str]:
+    """Join the variables of the file and of the environment.
+
+    Args:
+        from_file: What `variables_of_file` returned.
+
+    Returns:
+        Values by name in upper case. The environment wins, and an empty variable is unset.
+    """
+    merged = {name.upper(): value for name, value in from_file.items()}
+    merged.update({name.upper(): value for name, value in os.environ.items() if value})
+    return merged
+
+
+def absolute(path: Path) -> Path:
+    """Name a path from the root, without asking whether it exists.
+
+    Args:
+        path: Any path; ``~`` and ``~user`` stand for a home.
+
+    Raises:
+        ValueError: If that home is unknown, or the path is relative to a working folder that was removed.
+    """
+    try:
+        return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - `Path.absolute` would keep ``..``
+    except RuntimeError:
+        raise ValueError("must begin with a home folder that exists, or without ~") from None
+    except FileNotFoundError:
+        raise ValueError("must be absolute, because the working folder is gone") from None
+
+
+def folder_name() -> str:
+    """Return the working folder's name, as one printable line; empty where there is none."""
+    try:
+        name = Path.cwd().name
+    except FileNotFoundError:
+        name = ""
+    return "".join(each if each.isprintable() else "_" for each in name).strip()
+
+
+def is_exportable(text: str) -> bool:
+    """Say whether an environment variable can hold a text."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,106 @@
+"""What an alert manager does off the caller's thread: deliveries, and the history file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ml_pipeline import _runtime
+from ml_pipeline.config._alert_channels import EmailChannel
+from ml_pipeline.config._alert_delivery import Deliverer
+from ml_pipeline.config._alert_history import NEWEST, HistoryFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ml_pipeline.config._alert_channels import AlertChannel
+    from ml_pipeline.config._alert_delivery import DeliveryHook
+    from ml_pipeline.config._alert_store import AlertStore
+    from ml_pipeline.settings import Settings
+
+__all__ = ["AlertBackground", "open_store"]
+
+_FOLDER: Final = "alerts"
+_OUTBOX: Final = "outbox.db"
+
+
+def open_store(settings: Settings) -> AlertStore:
+    """Open the store that the settings name."""
+    from ml_pipeline.config._alert_sqlite import SqliteAlertStore
+
+    return SqliteAlertStore(settings.data_dir / _FOLDER / _OUTBOX)
+
+
+class AlertBackground:
+    """The deliverer and the history file of one manager, opened and closed together.
+
+    Opening one resumes what an earlier process left undelivered.
+
+    Args:
+        settings: In force now.
+        store: Returns the store, opening it if need be.
+        channels: Where alerts are delivered; None for what the settings say.
+        clock: Seconds since the Unix epoch.
+        on_delivery: Told of each attempt to deliver.
+        is_shared: Whether the store is the one that the settings name, which has a history file.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Callable[[], AlertStore],
+        channels: Sequence[AlertChannel] | None,
+        *,
+        clock: Callable[[], float],
+        on_delivery: DeliveryHook,
+        is_shared: bool,
+    ) -> None:
+        self._history: HistoryFile | None = None
+        self._deliverer = Deliverer(
+            store,
+            _configured(settings) if channels is None else channels,
+            clock=clock,
+            on_delivery=on_delivery,
+            timeout_seconds=settings.smtp_timeout_seconds,
+        )
+        folder = settings.data_dir / _FOLDER
+        if is_shared:
+            self._history = HistoryFile(
+                settings.log_dir / "alerts.json", folder / "alerts.json.lock", lambda: store().find(limit=NEWEST)
+            )
+        if not is_shared or (folder / _OUTBOX).exists():  # looking for leftovers makes no store where there is none
+            self.wake()
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return self._deliverer.channels
+
+    def wake(self) -> None:
+        """Have what is due delivered and the history written, soon."""
+        self._deliverer.wake()
+        self.touch()
+
+    def touch(self) -> None:
+        """Have the history written soon."""
+        if self._history is not None:
+            self._history.touch()
+
+    def flush(self, timeout_seconds: float) -> bool:
+        """Write the history and deliver what is due; see `Deliverer.flush`."""
+        if self._history is not None:
+            self._history.flush()
+        return self._deliverer.flush(timeout_seconds)
+
+    def close(self) -> None:
+        """Write the history first, for it needs no server; then deliver for as long as that may take."""
+        if self._history is not None:
+            self._history.close()
+        self._deliverer.close()
+
+
+def _configured(settings: Settings) -> Sequence[AlertChannel]:
+    if settings.smtp_host:
+        # An address that cannot be one costs the mails, not the alerts.
+        with _runtime.guard("alerting"):
+            return [EmailChannel.from_settings(settings)]
+    return ()

@@ -1,0 +1,166 @@
+"""Takes alerts from the outbox to their channels, off the caller's thread, until each has arrived or is given up."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from ml_pipeline import _runtime
+from ml_pipeline.config._alert_channels import AlertMessage
+from ml_pipeline.config._alert_records import bounded_text
+from ml_pipeline.config._worker import Worker
+from ml_pipeline.errors import AlertError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ml_pipeline.config._alert_channels import AlertChannel
+    from ml_pipeline.config._alert_records import Delivery
+    from ml_pipeline.config._alert_store import AlertStore
+
+__all__ = ["Deliverer", "DeliveryHook", "count_delivery"]
+
+FIRST_RETRY_SECONDS: Final = 2.0
+LONGEST_RETRY_SECONDS: Final = 3_600.0
+MOST_ATTEMPTS: Final = 100
+"""About three days, longer than a weekend; after that the delivery is a dead letter, and the alert in the history."""
+
+_OUTBOX_RETRY_SECONDS: Final = 30.0
+_LEASE_MARGIN_SECONDS: Final = 30.0
+_LEASE_TIMEOUTS: Final = 3  # a channel that keeps to its time needs one
+_MOST_ERROR_CHARACTERS: Final = 500
+
+DeliveryHook: TypeAlias = Callable[[str, str, float], None]
+"""Told of each attempt: channel, result (``sent``, ``failed`` or ``dead``), seconds since the alert was raised."""
+
+
+def count_delivery(channel: str, result: str, seconds: float) -> None:
+    """Count an attempt in the metrics; the default hook."""
+    from ml_pipeline.config.prometheus_metrics import pipeline_metrics
+
+    pipeline_metrics.alert_delivered(channel, result, seconds)
+
+
+class Deliverer:
+    """Delivers at least once: what one process leaves undone, another, or the next start, takes up.
+
+    Thread-safe. One alert at a time is on its way from this object, and the store's leases keep other processes from
+    sending it too. A delivery that fails is tried again after 2 s, 4 s, and so on up to an hour, each shortened by up
+    to half at random, so that many processes do not come back at once.
+
+    Args:
+        store: Returns the outbox.
+        channels: Where to deliver, each with a name of its own.
+        clock: Seconds since the Unix epoch.
+        on_delivery: Told of each attempt.
+        timeout_seconds: How long one attempt, and the end of the process, may take.
+        jitter: Returns a random number from 0 to 1.
+
+    Raises:
+        AlertError: If two channels have the same name.
+    """
+
+    def __init__(
+        self,
+        store: Callable[[], AlertStore],
+        channels: Sequence[AlertChannel],
+        *,
+        clock: Callable[[], float],
+        on_delivery: DeliveryHook,
+        timeout_seconds: float,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._channels = {channel.name: channel for channel in channels}
+        if len(self._channels) < len(channels):
+            names = [channel.name for channel in channels]
+            raise AlertError("each alert channel must have a name of its own", names, "rename one of them")
+        self._clock = clock
+        self._on_delivery = on_delivery
+        self._timeout_seconds = timeout_seconds
+        self._jitter = jitter
+        self._worker = Worker("alerting")
+        self._one_at_a_time = threading.Lock()
+        self._until = math.inf
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return tuple(self._channels)
+
+    def wake(self) -> None:
+        """Have what is due delivered in the background."""
+        if self._channels:
+            self._worker.submit("deliver", self._deliver)
+
+    def flush(self, timeout_seconds: float) -> bool:
+        """Deliver what is due now, on the caller's thread.
+
+        Args:
+            timeout_seconds: When to give up.
+
+        Returns:
+            Whether nothing is due any more.
+        """
+        until = time.monotonic() + timeout_seconds
+        if not self._one_at_a_time.acquire(timeout=max(timeout_seconds, 0.0)):
+            return False
+        try:
+            return self._drain(until)
+        finally:
+            self._one_at_a_time.release()
+
+    def close(self) -> None:
+        """Deliver what is due, for as long as one attempt may take, and end."""
+        self._until = time.monotonic() + self._timeout_seconds
+        self._worker.close()
+
+    def _deliver(self) -> None:
+        pause: float | None = _OUTBOX_RETRY_SECONDS  # unless the outbox can be read, and tells better
+        try:
+            with self._one_at_a_time:
+                self._drain(math.inf)
+            due = self._store().next_due(self.channels)
+            pause = None if due is None else max(due - self._clock(), 0.0)
+        finally:
+            if pause is not None and self._until == math.inf:
+                self._worker.submit("deliver", self._deliver, delay_seconds=pause)
+
+    def _drain(self, until: float) -> bool:
+        lease_seconds = _LEASE_TIMEOUTS * self._timeout_seconds + _LEASE_MARGIN_SECONDS
+        while (left := min(until, self._until) - time.monotonic()) > 0:
+            delivery = self._store().claim(self.channels, time=self._clock(), lease_seconds=lease_seconds)
+            if delivery is None:
+                return True
+            self._attempt(delivery, min(left, self._timeout_seconds))
+        return False
+
+    def _attempt(self, delivery: Delivery, timeout_seconds: float) -> None:
+        message = AlertMessage(delivery_id=delivery.delivery_id, alert=delivery.alert, timeout_seconds=timeout_seconds)
+        _, failed = _runtime.attempt(self._channels[delivery.channel].send, message)
+        result = "sent" if failed is None else self._failed(delivery, failed)
+        if failed is None:
+            self._store().settle(delivery.delivery_id, "sent", time=self._clock())
+        with _runtime.guard("alerting"):
+            self._on_delivery(delivery.channel, result, max(self._clock() - delivery.alert.time, 0.0))
+
+    def _failed(self, delivery: Delivery, failed: Exception) -> str:
+        _runtime.telemetry_error("alerting", failed)
+        is_dead = isinstance(failed, AlertError) or delivery.attempt >= MOST_ATTEMPTS
+        now = self._clock()
+        self._store().settle(
+            delivery.delivery_id,
+            "dead" if is_dead else "pending",
+            time=now,
+            due=now + self._pause_seconds(delivery.attempt),
+            error=bounded_text(failed, _MOST_ERROR_CHARACTERS),
+        )
+        return "dead" if is_dead else "failed"
+
+    def _pause_seconds(self, attempt: int) -> float:
+        longest = min(FIRST_RETRY_SECONDS * 2.0 ** (attempt - 1), LONGEST_RETRY_SECONDS)
+        return longest * (1 - self._jitter() / 2)

@@ -1,0 +1,232 @@
+"""What calls for an alert: events and calls, as occurrences."""
+
+from __future__ import annotations
+
+import traceback
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from ml_pipeline import _runtime
+from ml_pipeline.config import _context
+from ml_pipeline.config._alert_records import (
+    MOST_MESSAGE_CHARACTERS,
+    STACKTRACE,
+    Alert,
+    Occurrence,
+    bounded_details,
+    bounded_text,
+)
+from ml_pipeline.config._events import AlertEvent, ErrorInfo
+from ml_pipeline.config._ids import new_id
+from ml_pipeline.config._routes import OPERATIONS, OTHERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ml_pipeline.config._events import AlertState, DriftEvent, OperationEvent, Severity
+
+__all__ = ["block", "drift_message", "error_info", "from_call", "from_drift", "from_operation", "number", "to_event"]
+
+ABANDONED: Final = "Abandoned"
+"""Stands for the exception type of an operation whose process ended before it did."""
+
+block: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_alert_block", default=None)
+"""The innermost `alert_on_failure` block around the caller: a failure that leaves it may have been alerted inside."""
+
+_MOST_TRACE_CHARACTERS: Final = 8_000
+_MOST_SHOWN: Final = 5
+_SHOWN_ATTRIBUTES: Final = ("source_name", "dataset_name", "dataset_version", "model_name", "model_version")
+"""An alert leaves the machine: of an operation's facts it takes those that name things, never features of a person."""
+
+
+def from_operation(event: OperationEvent, *, time: float) -> Occurrence:
+    """Describe the failure of an operation, or that it was abandoned.
+
+    Args:
+        event: Of type ``fail`` or ``abandon``.
+        time: Now.
+    """
+    is_failure = event.type == "fail"
+    error = (event.error if is_failure else None) or ErrorInfo("" if is_failure else ABANDONED, "")
+    shown = {name: event.attributes.get(name) for name in _SHOWN_ATTRIBUTES}
+    details = {**shown, "duration_seconds": event.duration_seconds, "counts": dict(event.counts) or None}
+    # A process that dies abandons all of its run at once: one cause, told by whichever operation comes first.
+    run = (f"abandoned {event.run_id}",) if event.run_id and not is_failure else ()
+    alert = Alert(
+        alert_id=new_id(),
+        time=time,
+        last_time=time,
+        kind=OPERATIONS[event.kind].alert,
+        severity="critical" if is_failure else "warning",
+        pipeline=bounded_text(event.pipeline),
+        operation=bounded_text(event.name),
+        operation_id=event.operation_id,
+        run_id=event.run_id,
+        user_id=event.user_id,
+        model=bounded_text(event.attributes.get("model_name")),
+        error_type=bounded_text(error.type),
+        message=_failure_message(event.name, error) if is_failure else f"{bounded_text(event.name)} was abandoned",
+        details=bounded_details({**_trace(error), **details}),
+    )
+    return Occurrence(
+        alert=alert,
+        automatic=True,
+        failure=bounded_text(error.message, MOST_MESSAGE_CHARACTERS),
+        places=run,
+        around=(*_given(event.parent_id, block.get()), *run),
+    )
+
+
+def from_drift(event: DriftEvent, *, time: float) -> Occurrence:
+    """Describe a batch that drifted.
+
+    Args:
+        event: With the verdict ``drift``.
+        time: Now.
+    """
+    details = {
+        "features": event.drifted,
+        "effects": {name: event.effects[name] for name in event.drifted if name in event.effects},
+        "batch": event.batch,
+        "rows": event.rows,
+        "reason": event.reason,
+    }
+    alert = Alert(
+        alert_id=new_id(),
+        time=time,
+        last_time=time,
+        kind=OTHERS["DriftEvent"].alert,
+        severity="warning",
+        pipeline=bounded_text(event.pipeline),
+        operation_id=event.operation_id,
+        run_id=event.run_id,
+        user_id=event.user_id,
+        model=bounded_text(event.model),
+        message=drift_message(event.model, event.drifted, event.batch),
+        details=bounded_details(details),
+    )
+    return Occurrence(alert=alert, automatic=True)
+
+
+def from_call(
+    kind: str,
+    severity: Severity,
+    message: str,
+    details: Mapping[str, Any],
+    *,
+    time: float,
+    operation: object,
+    operation_id: str | None = None,
+    model: object = "",
+    feature: object = "",
+    error: ErrorInfo | None = None,
+    left: str | None = None,
+) -> Occurrence:
+    """Describe what a caller says, in the context it says it in.
+
+    Args:
+        kind: Of the alert.
+        severity: How bad it is.
+        message: One sentence for a person; for a failure it is made from *error*.
+        details: Whatever else was given.
+        time: Now.
+        operation: Name of the operation concerned.
+        operation_id: Its id; by default that of the operation around the call.
+        model: The model concerned.
+        feature: What was judged.
+        error: What a failed operation failed with; None for what is measured.
+        left: The `alert_on_failure` block that the failure has just left.
+    """
+    operation_id = operation_id or _context.operation_id.get()
+    alert = Alert(
+        alert_id=new_id(),
+        time=time,
+        last_time=time,
+        kind=kind,
+        severity=severity,
+        pipeline=bounded_text(_runtime.settings().name),
+        operation=bounded_text(operation),
+        operation_id=None if operation_id is None else bounded_text(operation_id),
+        run_id=_context.run_id.get(),
+        user_id=_context.user_id.get(),
+        model=bounded_text(model),
+        feature=bounded_text(feature),
+        error_type=bounded_text(error.type) if error else "",
+        message=_failure_message(operation, error) if error else bounded_text(message, MOST_MESSAGE_CHARACTERS),
+        details=bounded_details({**(_trace(error) if error else {}), **details}),
+    )
+    if error is None:
+        return Occurrence(alert=alert)
+    return Occurrence(
+        alert=alert,
+        failure=bounded_text(error.message, MOST_MESSAGE_CHARACTERS),
+        places=_given(left),
+        around=_given(operation_id, block.get()),
+    )
+
+
+def to_event(alert: Alert, state: AlertState, reason: str = "") -> AlertEvent:
+    """Describe what happened to an alert.
+
+    Args:
+        alert: The alert as it stands now.
+        state: What happened.
+        reason: Why it was held back.
+    """
+    return AlertEvent(
+        time=alert.last_time,
+        pipeline=alert.pipeline,
+        run_id=alert.run_id,
+        operation_id=alert.operation_id,
+        user_id=alert.user_id,
+        alert_id=alert.alert_id,
+        state=state,
+        kind=alert.kind,
+        severity=alert.severity,
+        message=alert.message,
+        operation=alert.operation,
+        model=alert.model,
+        feature=alert.feature,
+        error_type=alert.error_type,
+        # The traceback stands on the operation's own line.
+        details={name: value for name, value in alert.details.items() if name != STACKTRACE},
+        reason=reason,
+    )
+
+
+def error_info(error: object) -> ErrorInfo:
+    """Turn an exception, or whatever stands for one, into plain text; its own methods may fail."""
+    if not isinstance(error, BaseException):
+        return ErrorInfo("", bounded_text(error, MOST_MESSAGE_CHARACTERS))
+    message, _ = _runtime.attempt(str, error)
+    lines, _ = _runtime.attempt(traceback.format_exception, type(error), error, error.__traceback__)
+    trace = "".join(lines or ()) if error.__traceback__ else ""
+    return ErrorInfo(type(error).__name__, message or "", trace)
+
+
+def number(value: object) -> str:
+    """Write a measured value for a person: six digits of a number, anything else as it is."""
+    text, failed = _runtime.attempt(format, value, ".6g")
+    return bounded_text(value if failed else text)
+
+
+def drift_message(model: object, features: Sequence[object], batch: object = "") -> str:
+    """Say in one sentence which features of a model drifted."""
+    names = ", ".join(bounded_text(name) for name in features[:_MOST_SHOWN]) or "its data"
+    more = f" and {len(features) - _MOST_SHOWN} more" if len(features) > _MOST_SHOWN else ""
+    where = f" ({bounded_text(batch)})" if batch else ""
+    return bounded_text(f"{bounded_text(model)}: drift in {names}{more}{where}", MOST_MESSAGE_CHARACTERS)
+
+
+def _failure_message(operation: object, error: ErrorInfo) -> str:
+    parts = [f"{bounded_text(operation)} failed", error.type, error.message]
+    return bounded_text(": ".join(part for part in parts if part), MOST_MESSAGE_CHARACTERS)
+
+
+def _trace(error: ErrorInfo) -> dict[str, str]:
+    # The end of a long traceback says more than its beginning.
+    return {STACKTRACE: error.stacktrace[-_MOST_TRACE_CHARACTERS:]} if error.stacktrace else {}
+
+
+def _given(*values: str | None) -> tuple[str, ...]:
+    return tuple(value for value in values if value)

@@ -1,0 +1,292 @@
+"""What an alert is, what is said about it, and how two sayings of one failure become one alert."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+from ml_pipeline.config._encoding import encode, one_line, rfc3339, to_plain
+from ml_pipeline.config._events import EMPTY, Severity
+from ml_pipeline.errors import AlertError, closest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "SEVERITIES",
+    "Alert",
+    "AlertSummary",
+    "Delivery",
+    "DeliveryState",
+    "Occurrence",
+    "Outcome",
+    "Recorded",
+    "bounded_details",
+    "bounded_text",
+    "check_filters",
+    "judge",
+    "merged",
+    "repeated",
+]
+
+AlertRecordState = Literal["raised", "refined", "resolved"]
+DeliveryState = Literal["pending", "sent", "dead"]
+Outcome = Literal["raised", "suppressed", "refined", "implied"]
+"""``implied`` is the failure of an operation whose cause, a failure inside it, is an alert already."""
+
+SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
+STATES: Final[tuple[AlertRecordState, ...]] = get_args(AlertRecordState)
+STACKTRACE: Final = "stacktrace"
+"""Where the traceback lies in an alert's details."""
+
+MOST_NAME_CHARACTERS: Final = 200
+MOST_MESSAGE_CHARACTERS: Final = 1_000
+MOST_DETAIL_BYTES: Final = 16_384
+"""Of one alert's details, as JSON; a traceback of 8,000 characters leaves as much again for the rest."""
+
+_MOST_ALSO_SAID: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One cause, alerted once.
+
+    Attributes:
+        alert_id: UUIDv7 text.
+        time: When it was raised, in seconds since the Unix epoch.
+        state: ``raised``, ``refined`` once another call has added to it, or ``resolved``.
+        kind: ``processing_failure``, ``resource_threshold``, ``data_quality``, ``model_performance``, ``data_drift``.
+        severity: ``info``, ``warning`` or ``critical``.
+        pipeline: The pipeline it happened in.
+        operation: The operation it concerns, by name.
+        operation_id: That operation.
+        run_id: The run it happened in.
+        user_id: Who was running it.
+        model: The model it concerns.
+        feature: What was judged: the feature, the check, the metric or the resource.
+        error_type: Class of the exception behind it; empty where it is unknown.
+        message: One sentence for a person.
+        count: How often it was said, repeats included.
+        held_back: How many repeats the cooldown held back.
+        last_time: When it was last said.
+        details: Whatever else is known, as plain JSON values.
+    """
+
+    alert_id: str
+    time: float
+    state: AlertRecordState = "raised"
+    kind: str
+    severity: Severity
+    pipeline: str
+    operation: str = ""
+    operation_id: str | None = None
+    run_id: str | None = None
+    user_id: str | None = None
+    model: str = ""
+    feature: str = ""
+    error_type: str = ""
+    message: str
+    count: int = 1
+    held_back: int = 0
+    last_time: float
+    details: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields in the order of ``alerts.json``; times as RFC 3339 in UTC."""
+        plain = {part.name: getattr(self, part.name) for part in fields(self)}
+        return plain | {
+            "time": rfc3339(self.time),
+            "last_time": rfc3339(self.last_time),
+            "details": dict(self.details),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occurrence:
+    """Something that calls for an alert, before it is known whether it is a new one.
+
+    Attributes:
+        alert: The alert that it would be.
+        automatic: Whether an event said it, not a call.
+        failure: Message of the exception; None for what is measured and does not travel upwards.
+        places: Blocks the failure has left, beside ``alert.operation_id``.
+        around: Operations and blocks the failure reaches next, if nobody handles it.
+    """
+
+    alert: Alert
+    automatic: bool = False
+    failure: str | None = None
+    places: tuple[str, ...] = ()
+    around: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of an occurrence: the alert it belongs to, as it stands now."""
+
+    alert: Alert
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One alert on its way through one channel.
+
+    Attributes:
+        delivery_id: Stays the same from attempt to attempt.
+        channel: Name of the channel.
+        attempt: Which attempt this is, counted from 1.
+        alert: What to deliver, as it stands now.
+    """
+
+    delivery_id: str
+    channel: str
+    attempt: int
+    alert: Alert
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertSummary:
+    """The alerts raised since some moment, counted.
+
+    Attributes:
+        since: That moment, in seconds since the Unix epoch.
+        alerts: How many were raised.
+        by_kind: How many of each kind.
+        by_severity: How many of each severity.
+        held_back: Repeats of them that the cooldown held back.
+        deliveries: How many of their deliveries are ``pending``, ``sent`` or ``dead``, by channel.
+    """
+
+    since: float
+    alerts: int
+    by_kind: Mapping[str, int]
+    by_severity: Mapping[str, int]
+    held_back: int
+    deliveries: Mapping[str, Mapping[DeliveryState, int]]
+
+
+def judge(existing: Alert, *, automatic: bool, said: Occurrence, passing: bool) -> Outcome:
+    """Decide what a second saying of an alert is.
+
+    Args:
+        existing: The alert that it matches.
+        automatic: Whether only events have said that one so far.
+        said: The new saying.
+        passing: Whether the match is a failure on its way up through *said*'s operation.
+
+    Returns:
+        ``implied`` for the failure of an operation around the failed one; ``suppressed`` for a repeat, which adds
+        nothing but a count; ``refined`` for another view of the same failure.
+    """
+    if passing and said.automatic:
+        return "implied"
+    new = said.alert
+    # A call and an event tell the same failure, unless they name different operations.
+    two_views = automatic != said.automatic and (
+        not (existing.operation_id and new.operation_id) or existing.operation_id == new.operation_id
+    )
+    return "refined" if two_views or _identity(existing) != _identity(new) else "suppressed"
+
+
+def merged(existing: Alert, said: Occurrence) -> Alert:
+    """Add to an alert what another saying of the same failure knows.
+
+    Args:
+        existing: The alert so far.
+        said: What was said now. A call's severity and details win over those of an event.
+
+    Returns:
+        The alert with both.
+    """
+    new = said.alert
+    first, second = (new.details, existing.details) if said.automatic else (existing.details, new.details)
+    details = {**first, **second}
+    heard = list(existing.details.get("also_said", ()))
+    if new.message != existing.message and new.message not in heard:
+        details["also_said"] = [*heard, new.message][-_MOST_ALSO_SAID:]
+    return replace(
+        existing,
+        state="resolved" if existing.state == "resolved" else "refined",
+        severity=existing.severity if said.automatic else new.severity,
+        operation_id=existing.operation_id or new.operation_id,
+        run_id=existing.run_id or new.run_id,
+        user_id=existing.user_id or new.user_id,
+        model=existing.model or new.model,
+        error_type=existing.error_type or new.error_type,
+        count=existing.count + 1,
+        last_time=new.last_time,
+        details=bounded_details(details),
+    )
+
+
+def repeated(existing: Alert, said: Occurrence) -> Alert:
+    """Count a repeat that was held back.
+
+    Args:
+        existing: The alert so far.
+        said: The repeat.
+
+    Returns:
+        The alert with one more to its counts.
+    """
+    return replace(existing, count=existing.count + 1, held_back=existing.held_back + 1, last_time=said.alert.last_time)
+
+
+def check_filters(limit: int, severity: str | None, state: str | None) -> None:
+    """Make sure that a question about the history can have an answer.
+
+    Raises:
+        AlertError: If *limit* is not positive, or a severity or state does not exist.
+    """
+    if limit < 1:
+        raise AlertError("a limit must be at least 1", limit, "leave it out for 100")
+    for what, given, known in (("severity", severity, SEVERITIES), ("state", state, STATES)):
+        if given is not None and given not in known:
+            raise AlertError(f"a {what} must be one of the known ones", given, closest(given, known))
+
+
+def bounded_text(value: object, most_characters: int = MOST_NAME_CHARACTERS) -> str:
+    """Turn any value into one line of text.
+
+    Args:
+        value: Anything; None is empty.
+        most_characters: Longest text; what is cut off is marked with ``…``.
+
+    Returns:
+        The text, without characters that end lines or steer terminals.
+    """
+    plain = to_plain(value)
+    if plain is None:
+        return ""
+    text = one_line(plain if isinstance(plain, str) else encode(plain).decode())
+    return text if len(text) <= most_characters else text[: most_characters - 1] + "…"
+
+
+def bounded_details(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn details into plain JSON values that fit together into `MOST_DETAIL_BYTES`.
+
+    Args:
+        details: Anything by name; None is left out.
+
+    Returns:
+        What fits, in the order given; in place of a value that does not, how long it was.
+    """
+    kept: dict[str, Any] = {}
+    room = MOST_DETAIL_BYTES
+    plain = to_plain({key: value for key, value in details.items() if value is not None})
+    for index, (key, value) in enumerate(plain.items()):
+        size = len(encode({key: value}))
+        if size > room:
+            value = f"… {size} bytes left out"  # noqa: PLW2901 - the stand-in takes the value's place
+            size = len(encode({key: value}))
+        if size > room:
+            kept["…"] = f"{len(plain) - index} more"
+            break
+        kept[key] = value
+        room -= size
+    return kept
+
+
+def _identity(alert: Alert) -> tuple[str, ...]:
+    return (alert.kind, alert.pipeline, alert.operation, alert.model, alert.feature, alert.error_type)

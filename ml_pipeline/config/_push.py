@@ -1,0 +1,71 @@
+"""Pushing metrics: for batch jobs, which are over before Prometheus comes to scrape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import REGISTRY, CollectorRegistry, push_to_gateway
+
+from ml_pipeline import _runtime
+from ml_pipeline.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["push_metrics"]
+
+_TIMEOUT_SECONDS: Final = 10.0
+
+
+def push_metrics(
+    job: str | None = None,
+    url: str | None = None,
+    *,
+    grouping: Mapping[str, str] | None = None,
+    registry: CollectorRegistry = REGISTRY,
+    timeout_seconds: float = _TIMEOUT_SECONDS,
+) -> bool:
+    """Send all metrics to a Pushgateway, where they replace what this job pushed before.
+
+    Args:
+        job: Name of the job; by default the pipeline's.
+        url: Of the Pushgateway, such as ``http://127.0.0.1:9091``; by default ``ML_PIPELINE_PUSHGATEWAY_URL``.
+        grouping: Further labels that tell this job's series from others, such as ``{"instance": "host-1"}``.
+        registry: What to push.
+        timeout_seconds: Longest wait.
+
+    Returns:
+        Whether the gateway took them. A gateway that is down or refuses is counted and said once; it stops no job.
+
+    Raises:
+        SettingsError: With ``ML_PIPELINE_STRICT=1``, if there is no URL or the gateway did not take them.
+    """
+    settings = _runtime.settings()
+    with _runtime.guard("pushgateway"):
+        gateway = url or settings.pushgateway_url
+        if not gateway:
+            raise SettingsError("pushing metrics needs a gateway", remedy="give url, or set ML_PIPELINE_PUSHGATEWAY_URL")
+        push_to_gateway(gateway, job or settings.name, registry, dict(grouping or {}), timeout_seconds, _by_requests)
+        return True
+    return False
+
+
+def _by_requests(
+    url: str, method: str, timeout: float | None, headers: list[tuple[str, str]], data: bytes
+) -> Callable[[], None]:
+    """prometheus-client's handler protocol, over requests: its connection errors are clear and its proxies are known."""
+
+    def send() -> None:
+        import requests
+
+        try:
+            answer = requests.request(method, url, data=data, headers=dict(headers), timeout=timeout)
+        except requests.RequestException as unreachable:
+            raise SettingsError(
+                "the Pushgateway must answer", url, f"start it or correct the URL ({type(unreachable).__name__})"
+            ) from unreachable
+        if not answer.ok:
+            reason = " ".join(answer.text.split())[:200]
+            raise SettingsError("the Pushgateway must take the metrics", f"{answer.status_code} {reason}", f"mend it at {url}")
+
+    return send

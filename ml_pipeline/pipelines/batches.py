@@ -1,0 +1,84 @@
+"""Batches of new rows for a model in use, drawn from rows it was never trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ml_pipeline.pipelines.table import hash_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ml_pipeline.pipelines.table import Array
+
+__all__ = ["Batch", "BatchSource", "shifted"]
+
+_FEWEST_ROWS: Final = 64
+_MOST_ROWS: Final = 1_000
+_SHIFTED_COLUMNS: Final = 3
+_SHIFT: Final = 1.5
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows to predict.
+
+    Attributes:
+        number: Counted from 1.
+        columns: As they were ingested, each of shape (n,).
+        drifted_on_purpose: Whether they were shifted to show what drift looks like.
+    """
+
+    number: int
+    columns: Mapping[str, Array]
+    drifted_on_purpose: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(next(iter(self.columns.values()), ()))
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the rows, hexadecimal."""
+        return hash_columns(self.columns)
+
+
+class BatchSource:
+    """Draws batches with replacement.
+
+    Args:
+        columns: The rows to draw from, each column of shape (k,).
+        seed: Of the draws.
+    """
+
+    def __init__(self, columns: Mapping[str, Array], seed: int = 0) -> None:
+        self._columns = columns
+        self._random = np.random.default_rng(seed)
+        self._drawn = 0
+        available = len(next(iter(columns.values())))
+        # Small enough that a few hundred rows to draw from pass for a population, large enough to be judged.
+        self._rows = min(max(_FEWEST_ROWS, available // 4), _MOST_ROWS)
+
+    def draw(self, *, drift: bool = False) -> Batch:
+        """Return the next batch.
+
+        Args:
+            drift: Whether to shift it on purpose.
+        """
+        self._drawn += 1
+        size = len(next(iter(self._columns.values())))
+        rows = self._random.integers(0, size, self._rows)
+        columns = {name: values[rows] for name, values in self._columns.items()}
+        return Batch(self._drawn, shifted(columns) if drift else columns, drift)
+
+
+def shifted(columns: Mapping[str, Array]) -> dict[str, Array]:
+    """Shift the first three numeric columns by 1.5 standard deviations, as an instrument set up anew might."""
+    numeric = [name for name, values in columns.items() if values.dtype != object][:_SHIFTED_COLUMNS]
+    return {
+        name: values + _SHIFT * np.nanstd(values) if name in numeric else values for name, values in columns.items()
+    }

@@ -1,0 +1,478 @@
+"""E-mail through real SMTP servers on the loopback address, well-behaved and not."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import email.policy
+import html.parser
+import smtplib
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ml_pipeline
+from ml_pipeline import _runtime
+from ml_pipeline.config import _alert_mail
+from ml_pipeline.config._alert_channels import AlertMessage, EmailChannel
+from ml_pipeline.config._alert_records import Alert, bounded_details, bounded_text
+from ml_pipeline.errors import AlertError, SettingsError
+from tests.support import free_port, require
+
+SENDER = "pipeline@example.org"
+RECIPIENTS = ("ops@example.org", "ml@example.org")
+ALERT = Alert(
+    alert_id="0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f5a6",
+    time=1_700_000_000.0,
+    last_time=1_700_000_060.0,
+    kind="processing_failure",
+    severity="critical",
+    pipeline="adni",
+    operation="data_ingestion",
+    operation_id="0192f3a4-5b6c-7d8e-9fa0-000000000001",
+    model="m",
+    error_type="TimeoutError",
+    message="data_ingestion failed: TimeoutError: Connection timeout",
+    count=2,
+    details={"rows": 3, "host": "db<1>", "stacktrace": "Traceback:\n  <module>\nTimeoutError"},
+)
+HEADERS = {"Subject", "From", "To", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"}
+PASSWORD = "correct-horse-battery"
+
+
+class Mailbox:
+    """Keeps what arrives, and answers as a test wants it to."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[Envelope, EmailMessage]] = []
+        self.rcpt: dict[str, str] = {}
+        self.data: list[str] = []
+        self.quit = "221 Bye"
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's own name
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """Answer a recipient."""
+        answer = self.rcpt.get(address, "250 OK")
+        if answer.startswith("250"):
+            envelope.rcpt_tos.append(address)
+        return answer
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - as above
+        """Take a mail, or refuse it."""
+        answer = self.data.pop(0) if self.data else "250 OK"
+        if answer == "drop":
+            assert server.transport is not None
+            server.transport.close()
+        elif answer.startswith("250"):
+            assert isinstance(envelope.content, bytes)
+            parsed = email.message_from_bytes(envelope.content, policy=email.policy.default)
+            self.received.append((envelope, parsed))
+        return answer
+
+    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - as above
+        """Say goodbye."""
+        return self.quit
+
+
+class Server(Controller):
+    """A server on whatever port is free, which hangs up when it stops."""
+
+    def __init__(self, mailbox: Mailbox, **options: Any) -> None:
+        super().__init__(mailbox, hostname="127.0.0.1", port=0, **options)
+        self._lines: list[SMTP] = []
+
+    def factory(self) -> SMTP:
+        """Make the protocol of one connection."""
+        line: SMTP = super().factory()  # type: ignore[no-untyped-call]
+        self._lines.append(line)
+        return line
+
+    def stop(self, no_assert: bool = False) -> None:
+        """Hang up, then stop."""
+        self.loop.call_soon_threadsafe(self._hang_up)
+        super().stop(no_assert)
+
+    async def _create_server(self) -> asyncio.Server:
+        server = await super()._create_server()
+        assert isinstance(server, asyncio.Server)
+        self.port = server.sockets[0].getsockname()[1]
+        return server
+
+    def _hang_up(self) -> None:
+        for line in self._lines:
+            if line.transport is not None:
+                line.transport.close()
+
+
+StartServer = Callable[..., tuple[Mailbox, int]]
+
+
+@pytest.fixture
+def start() -> Iterator[StartServer]:
+    """Return what starts a server and tells its mailbox and port."""
+    running: list[Server] = []
+
+    def started(**options: Any) -> tuple[Mailbox, int]:
+        mailbox = Mailbox()
+        running.append(Server(mailbox, **options))
+        running[-1].start()
+        return mailbox, running[-1].port
+
+    yield started
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a self-signed certificate for 127.0.0.1 and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        [require("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
+def server_side(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    """Make the TLS context of a server."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    return context
+
+
+def channel(port: int, **options: Any) -> EmailChannel:
+    """Make a channel to a server of this machine, in clear text unless told otherwise."""
+    given = {"sender": SENDER, "recipients": RECIPIENTS, "security": "none", **options}
+    return EmailChannel("127.0.0.1", port, **given)
+
+
+def message(alert: Alert = ALERT, *, timeout_seconds: float = 10.0) -> AlertMessage:
+    """Make what a channel is given."""
+    return AlertMessage(
+        delivery_id="0192f3a4-0000-7000-8000-000000000009", alert=alert, timeout_seconds=timeout_seconds
+    )
+
+
+def part(mail: EmailMessage, subtype: str) -> str:
+    """Return the text of one of the two parts."""
+    body = mail.get_body((subtype,))
+    assert isinstance(body, EmailMessage)
+    return str(body.get_content()).replace("\r\n", "\n")
+
+
+def test_a_mail_says_what_happened(start: StartServer) -> None:
+    """Subject, sender, recipients, time, and every known fact in both parts; nothing answers it by itself."""
+    mailbox, port = start()
+    channel(port).send(message())
+    ((envelope, mail),) = mailbox.received
+    assert (envelope.mail_from, tuple(envelope.rcpt_tos)) == (SENDER, RECIPIENTS)
+    assert mail["Subject"].strip() == "[CRITICAL] adni: data_ingestion failed: TimeoutError: Connection timeout"
+    assert (mail["From"], mail["To"]) == (SENDER, ", ".join(RECIPIENTS))
+    assert (mail["Auto-Submitted"], mail["Date"]) == ("auto-generated", "Tue, 14 Nov 2023 22:13:20 +0000")
+    text, page = part(mail, "plain"), part(mail, "html")
+    facts = ("data_ingestion failed", "TimeoutError", "2023-11-14T22:13:20.000000Z", "2 times", ALERT.alert_id, "rows")
+    assert all(fact in text and fact in page for fact in facts)
+    assert "Traceback:\n  <module>\nTimeoutError" in text
+    assert "db&lt;1&gt;" in page
+    assert "&lt;module&gt;" in page
+
+
+def test_a_repeat_is_recognised_by_its_message_id(start: StartServer) -> None:
+    """Every attempt of one delivery has the same Message-ID, in the sender's domain."""
+    mailbox, port = start()
+    for _ in range(2):
+        channel(port).send(message())
+    ids = {mail["Message-ID"] for _, mail in mailbox.received}
+    assert ids == {"<0192f3a4-0000-7000-8000-000000000009@example.org>"}
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "x\r\nBcc: evil@example.org",
+        "x\n\n<script>alert(1)</script>",
+        "=?utf-8?q?x=0D=0ABcc:_evil@example.org?=",
+        "\x1b[31mred\x1b[0m \u202eesrever \x00",
+        "€" * 5000,
+        "a" * 1_000_000,
+        '"quoted" <evil@example.org>, ',
+    ],
+)
+def test_no_text_breaks_a_mail(start: StartServer, hostile: str) -> None:
+    """Line breaks, encoded words, ANSI codes, HTML and a megabyte add no header and no markup."""
+    mailbox, port = start()
+    alert = replace(
+        ALERT,
+        message=bounded_text(hostile, 1000),
+        operation=bounded_text(hostile),
+        pipeline=bounded_text(hostile),
+        details=bounded_details({hostile: hostile, "stacktrace": hostile}),
+    )
+    channel(port).send(message(alert))
+    ((envelope, mail),) = mailbox.received
+    assert tuple(envelope.rcpt_tos) == RECIPIENTS
+    assert {*mail} <= HEADERS | {"X-Peer", "X-MailFrom", "X-RcptTo"}
+    assert "<script>" not in part(mail, "html")
+    assert "\x1b" not in part(mail, "plain")
+
+
+@given(st.text(max_size=400), st.text(max_size=60), st.dictionaries(st.text(max_size=30), st.text(max_size=300)))
+def test_any_text_makes_a_whole_mail(text: str, name: str, details: dict[str, str]) -> None:
+    """Whatever is said: ASCII, lines within the limit of SMTP, the same headers, and HTML that closes what it opens."""
+    alert = replace(
+        ALERT, message=bounded_text(text, 1000), operation=bounded_text(name), details=bounded_details(details)
+    )
+    mail = _alert_mail.compose(alert, "id", _alert_mail.Envelope(SENDER, RECIPIENTS))
+    written = mail.as_bytes()
+    assert written.isascii()
+    assert max(len(line) for line in written.split(b"\r\n")) <= 998
+    parsed = email.message_from_bytes(written, policy=email.policy.default)
+    assert isinstance(parsed, EmailMessage)
+    assert {*parsed} <= HEADERS
+    assert not parsed.defects
+    balance = _Balance()
+    balance.feed(part(parsed, "html"))
+    assert balance.open == []
+
+
+class _Balance(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_starttls_with_a_certificate_that_is_trusted(start: StartServer, certificate: tuple[Path, Path]) -> None:
+    """The conversation is encrypted before the mail is handed over."""
+    mailbox, port = start(tls_context=server_side(certificate), require_starttls=True)
+    trusting = ssl.create_default_context(cafile=certificate[0])
+    channel(port, security="starttls", tls_context=trusting).send(message())
+    assert len(mailbox.received) == 1
+
+
+def test_implicit_tls_with_a_certificate_that_is_trusted(
+    start: StartServer, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's own certificates are what is trusted by default."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    mailbox, port = start(ssl_context=server_side(certificate))
+    channel(port, security="tls").send(message())
+    assert len(mailbox.received) == 1
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_a_certificate_that_is_not_trusted_gets_nothing(
+    start: StartServer, certificate: tuple[Path, Path], security: str
+) -> None:
+    """An unknown certificate ends the conversation; the mail may go later, when it is put right."""
+    context = server_side(certificate)
+    mailbox, port = start(**({"ssl_context": context} if security == "tls" else {"tls_context": context}))
+    with pytest.raises(ssl.SSLCertVerificationError, match="self-signed certificate"):
+        channel(port, security=security).send(message())
+    assert mailbox.received == []
+
+
+def test_a_server_that_cannot_encrypt_gets_nothing(start: StartServer) -> None:
+    """Where encryption was asked for, there is no falling back to clear text."""
+    mailbox, port = start()
+    with pytest.raises(smtplib.SMTPNotSupportedError, match="STARTTLS extension not supported"):
+        channel(port, security="starttls").send(message())
+    assert mailbox.received == []
+
+
+def authenticator(server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
+    """Take one user with one password."""
+    right = isinstance(data, LoginPassword) and (data.login, data.password) == (b"robot", PASSWORD.encode())
+    return AuthResult(success=right, handled=False)
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+def test_a_login_uses_the_password_in_its_file(start: StartServer, tmp_path: Path) -> None:
+    """The file is read at each attempt: a password that was put right works at the next one."""
+    mailbox, port = start(authenticator=authenticator, auth_required=True, auth_require_tls=False)
+    secret = tmp_path / "password"
+    secret.write_text("wrong-" + PASSWORD)
+    sending = channel(port, user="robot", password_file=secret)
+    with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
+        sending.send(message())
+    assert str(refused.value) == "(535, 'the mail server refused the login')"
+    assert mailbox.received == []
+    secret.write_text(PASSWORD + "\n")
+    sending.send(message())
+    assert len(mailbox.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, "a mail login needs a password (got 'robot'); set ML_PIPELINE_SMTP_PASSWORD_FILE"),
+        ("pässword", "a mail login must have a name and a password in ASCII; correct ML_PIPELINE_SMTP_USER and "),
+        ("", "a mail login must have a name and a password in ASCII; correct ML_PIPELINE_SMTP_USER and "),
+    ],
+)
+def test_a_password_that_cannot_be_used_is_named_but_not_shown(
+    start: StartServer, tmp_path: Path, content: str | None, text: str
+) -> None:
+    """A missing, empty or unusable password is a setting to correct; the mail waits for that."""
+    _, port = start()
+    secret = tmp_path / "password"
+    if content is not None:
+        secret.write_text(content)
+    with pytest.raises(SettingsError) as wrong:
+        channel(port, user="robot", password_file=None if content is None else secret).send(message())
+    assert str(wrong.value).startswith(text)
+    assert not content or content not in str(wrong.value)
+
+
+def test_a_temporary_answer_leaves_the_mail_for_later(start: StartServer) -> None:
+    """After a 4xx the next attempt is a new one; nothing has arrived twice."""
+    mailbox, port = start()
+    mailbox.data = ["451 try later"]
+    with pytest.raises(smtplib.SMTPDataError, match="451"):
+        channel(port).send(message())
+    mailbox.rcpt = dict.fromkeys(RECIPIENTS, "450 greylisted")
+    with pytest.raises(smtplib.SMTPRecipientsRefused, match="450"):
+        channel(port).send(message())
+    mailbox.rcpt = {}
+    channel(port).send(message())
+    assert len(mailbox.received) == 1
+
+
+def test_a_permanent_answer_ends_the_delivery(start: StartServer) -> None:
+    """A 5xx to the mail or to every recipient is an `AlertError`, which nobody tries again."""
+    mailbox, port = start()
+    mailbox.data = ["554 no such thing"]
+    with pytest.raises(AlertError) as refused:
+        channel(port).send(message())
+    assert str(refused.value) == (
+        "a mail server must take the alert (got '554 no such thing'); see its log for the reason"
+    )
+    mailbox.rcpt = dict.fromkeys(RECIPIENTS, "550 unknown")
+    with pytest.raises(AlertError, match=r"^a mail server must take a recipient \(got .*550 unknown.*correct ML_PIPE"):
+        channel(port).send(message())
+
+
+def test_one_recipient_refused_keeps_nobody_else_waiting(
+    start: StartServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those the server takes get the mail; the other is named on stderr and counted."""
+    mailbox, port = start()
+    mailbox.rcpt = {RECIPIENTS[1]: "550 unknown"}
+    channel(port).send(message())
+    assert [envelope.rcpt_tos for envelope, _ in mailbox.received] == [[RECIPIENTS[0]]]
+    said = capsys.readouterr().err
+    assert "a mail server must take every recipient (got {'ml@example.org': '550 unknown'})" in said
+    assert _runtime.tally.telemetry_errors["alerting", "AlertError"] == 1
+
+
+def test_an_unkind_farewell_changes_nothing(start: StartServer) -> None:
+    """The mail is accepted: that the server then says 421 makes no second one."""
+    mailbox, port = start()
+    mailbox.quit = "421 going down"
+    channel(port).send(message())
+    assert len(mailbox.received) == 1
+
+
+def test_a_server_that_drops_the_line_may_get_the_mail_again(start: StartServer) -> None:
+    """Without an answer to the mail nobody knows: it is tried again, under the same Message-ID."""
+    mailbox, port = start()
+    mailbox.data = ["drop"]
+    with pytest.raises(smtplib.SMTPServerDisconnected):
+        channel(port).send(message())
+    channel(port).send(message())
+    assert len(mailbox.received) == 1
+
+
+def test_a_server_that_is_not_there() -> None:
+    """A refused connection is an error of the moment."""
+    with pytest.raises(ConnectionRefusedError):
+        channel(free_port()).send(message())
+
+
+def test_a_server_that_hangs_costs_its_time_and_no_more() -> None:
+    """Neither silence at the start nor silence in the middle keeps a delivery longer than it may take."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        begun = time.monotonic()
+        with pytest.raises(smtplib.SMTPServerDisconnected, match="timed out"):
+            channel(port).send(message(timeout_seconds=0.3))
+        threading.Thread(target=_greet, args=(listening,), daemon=True).start()
+        with pytest.raises(smtplib.SMTPServerDisconnected, match="timed out"):
+            channel(port).send(message(timeout_seconds=0.3))
+        assert time.monotonic() - begun < 5
+
+
+def _greet(listening: socket.socket) -> None:
+    # The connection that timed out before this one may still be waiting in line.
+    held = []
+    for _ in range(2):
+        connection, _ = listening.accept()
+        held.append(connection)
+        with connection.makefile("rwb", 0) as _unused:
+            connection.sendall(b"220 hello\r\n")
+    threading.Event().wait(2)
+    for connection in held:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "address", ["", "ops", "@example.org", "ops@", "a b@example.org", "o@x.org\r\nBcc: e@x.org", "a@b@c.org", "<a@b.c>"]
+)
+def test_an_address_that_cannot_be_one_is_refused(address: str) -> None:
+    """A bad sender or recipient is an error when the channel is made, naming it."""
+    with pytest.raises(AlertError) as refused:
+        channel(25, recipients=("ok@example.org", address))
+    assert str(refused.value).startswith("a mail address must be like ops@example.org (got ")
+    with pytest.raises(AlertError):
+        channel(25, sender=address)
+
+
+def test_a_mail_needs_a_recipient() -> None:
+    """A channel to nobody is an error when it is made."""
+    with pytest.raises(AlertError) as refused:
+        channel(25, recipients=())
+    assert str(refused.value) == "an alert mail needs a recipient; set ML_PIPELINE_ALERT_EMAIL_TO"
+
+
+def test_the_settings_describe_a_channel(start: StartServer) -> None:
+    """Host, port, security, sender and recipients come from the settings."""
+    mailbox, port = start()
+    settings = ml_pipeline.configure(
+        smtp_host="127.0.0.1",
+        smtp_port=port,
+        smtp_security="none",
+        alert_email_from=SENDER,
+        alert_email_to=", ".join(RECIPIENTS),
+    )
+    EmailChannel.from_settings(settings).send(message())
+    assert [envelope.mail_from for envelope, _ in mailbox.received] == [SENDER]
+
+
+def test_a_domain_outside_ascii_is_written_in_ascii() -> None:
+    """The Message-ID is ASCII whatever the sender's domain."""
+    envelope = _alert_mail.Envelope("ops@münchen.example", RECIPIENTS)
+    assert _alert_mail.compose(ALERT, "id", envelope)["Message-ID"] == "<id@xn--mnchen-3ya.example>"

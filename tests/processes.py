@@ -1,0 +1,69 @@
+"""Running a piece of a test in a process of its own: a new interpreter, or a fork."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support import ROOT
+
+DEADLINE_SECONDS = 60.0
+
+
+def run_python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run *code* in a new interpreter, in the working folder, with the package importable."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+
+
+def python_answer(code: str, *arguments: str, **environment: str) -> Any:
+    """Run *code* in a new interpreter and return the JSON it prints last; nothing may go wrong in it."""
+    done = run_python(code, *arguments, **environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def in_fork(work: Callable[[], object]) -> Any:
+    """Return what *work* returns in a forked child, which must be plain JSON; the child ends at once, past ``atexit``."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads is what is tested
+        pid = os.fork()
+    if pid == 0:
+        try:
+            answer = json.dumps({"answer": work()})
+        except BaseException as error:  # noqa: BLE001 - told to the parent, whatever it is
+            answer = json.dumps({"error": repr(error)})
+        os.write(writing, answer.encode())
+        os._exit(0)
+    os.close(writing)
+    return _answer_of(pid, reading)
+
+
+def _answer_of(pid: int, reading: int) -> Any:
+    with os.fdopen(reading, "rb") as pipe:
+        if not select.select([pipe], [], [], DEADLINE_SECONDS)[0]:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            pytest.fail("the forked child hangs")
+        answered = json.loads(pipe.read())
+    os.waitpid(pid, 0)
+    assert "error" not in answered, answered["error"]
+    return answered["answer"]

@@ -1,0 +1,79 @@
+"""What several tests need: waiting with a deadline, free ports, and running the example."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / "ml_pipeline" / "examples" / "logging_monitoring_example.py"
+INTERVAL_SECONDS = 0.02
+
+
+def eventually(look: Callable[[], T], *, seconds: float = 30.0) -> T:
+    """Return the first true answer of *look*, or fail when the deadline passes."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = look()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {look}")
+        time.sleep(INTERVAL_SECONDS)
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def require(program: str) -> str:
+    """Return where a program stands, or skip; where ``REQUIRE`` names it, its absence is a failure.
+
+    Args:
+        program: As the shell would call it.
+    """
+    found = shutil.which(program)
+    if found:
+        return found
+    if program in os.environ.get("REQUIRE", "").split(","):
+        pytest.fail(f"REQUIRE names {program}, which is not installed")
+    pytest.skip(f"{program} is not installed; the system's package manager has it")
+
+
+def run_example(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the example pipeline in the working directory, small unless told otherwise."""
+    return subprocess.run(
+        example_command(arguments), env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def start_example(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start the example pipeline in the working directory; whoever starts it stops it."""
+    return subprocess.Popen(
+        example_command(arguments),
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def example_command(arguments: Sequence[str]) -> list[str]:
+    """Return the command line of the example with a small forest."""
+    small = [] if any(argument.startswith("--trees") for argument in arguments) else ["--trees", "10"]
+    return [sys.executable, str(EXAMPLE), *small, *arguments]

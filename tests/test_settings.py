@@ -1,0 +1,439 @@
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+import ml_pipeline
+from ml_pipeline.errors import SettingsError
+from ml_pipeline.settings import (
+    PREFIX,
+    Settings,
+    environment_name,
+    environment_text,
+    is_secret,
+    load_settings,
+    salvage_settings,
+)
+from tests.processes import run_python
+
+RUN_ID = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f5a6"
+MAIL = {"alert_email_from": "ml@example.org", "alert_email_to": "ops@example.org"}
+
+GOOD: dict[str, tuple[str, object]] = {
+    "name": ("alzheimer", "alzheimer"),
+    "run_id": (RUN_ID.upper(), RUN_ID),
+    "strict": ("1", True),
+    "log_dir": ("/var/log/ml", Path("/var/log/ml")),
+    "data_dir": ("/srv/../srv/data", Path("/srv/data")),
+    "artifact_dir": ("~/models", Path.home() / "models"),
+    "log_level": ("debug", "DEBUG"),
+    "log_format": ("text", "text"),
+    "log_mode": ("write-through", "write-through"),
+    "log_console": ("off", "off"),
+    "log_features": ("none", "none"),
+    "audit_key_file": ("/run/key", Path("/run/key")),
+    "audit_required": ("true", True),
+    "smtp_host": ("mail.example.org", "mail.example.org"),
+    "smtp_port": ("465", 465),
+    "smtp_user": ("ml", "ml"),
+    "smtp_password_file": ("/run/password", Path("/run/password")),
+    "smtp_security": ("tls", "tls"),
+    "smtp_timeout_seconds": ("2.5", 2.5),
+    "alert_email_from": ("ml@example.org", "ml@example.org"),
+    "alert_email_to": (" a@example.org ,, b@example.org,", ("a@example.org", "b@example.org")),
+    "alert_cooldown_seconds": ("0", 0.0),
+    "lineage_export_nodes": ("0", 0),
+    "metrics_port": ("9100", 9100),
+    "metrics_host": ("0.0.0.0", "0.0.0.0"),
+    "grafana_url": ("https://grafana.example.org/sub", "https://grafana.example.org/sub"),
+    "grafana_token": ("glsa_s3cret", "glsa_s3cret"),
+    "grafana_user": ("ops", "ops"),
+    "grafana_password_file": ("/run/grafana", Path("/run/grafana")),
+}
+
+BAD = [
+    ("name", "a\tb", "must be one printable line of at most 255 characters (got 'a\\tb')"),
+    ("name", "x" * 256, f"must be one printable line of at most 255 characters (got '{'x' * 198}…)"),
+    ("run_id", "run-1", "must be a UUID like 0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f5a6 (got 'run-1')"),
+    ("run_id", RUN_ID + "\n", f"must be a UUID like 0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f5a6 (got '{RUN_ID}\\n')"),
+    ("strict", "maybe", "input should be a valid boolean, unable to interpret input (got 'maybe')"),
+    ("log_dir", "~nosuchuser/x", "must begin with a home folder that exists, or without ~ (got '~nosuchuser/x')"),
+    ("log_level", "LOUD", "input should be 'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL' (got 'LOUD')"),
+    ("log_format", "xml", "input should be 'json' or 'text' (got 'xml')"),
+    ("log_mode", "buffered", "input should be 'write-through' (got 'buffered')"),
+    ("log_console", "yes", "input should be 'auto', 'on' or 'off' (got 'yes')"),
+    ("log_features", "some", "input should be 'full', 'hashed' or 'none' (got 'some')"),
+    ("audit_required", "2", "input should be a valid boolean, unable to interpret input (got '2')"),
+    ("smtp_port", "0", "input should be greater than or equal to 1 (got '0')"),
+    ("smtp_port", "65536", "input should be less than or equal to 65535 (got '65536')"),
+    ("smtp_port", "mail", "input should be a valid integer, unable to parse string as an integer (got 'mail')"),
+    ("smtp_security", "ssl", "input should be 'none', 'starttls' or 'tls' (got 'ssl')"),
+    ("smtp_timeout_seconds", "0", "input should be greater than 0 (got '0')"),
+    ("smtp_timeout_seconds", "601", "input should be less than or equal to 600 (got '601')"),
+    ("alert_email_from", "ops", "must be a mail address like ops@example.org, 'ops' is not (got 'ops')"),
+    ("alert_email_to", "a@b.c,d e@f.g", "must be a mail address like ops@example.org, 'd e@f.g' is not (got 'a@b.c,d e@f.g')"),
+    ("alert_cooldown_seconds", "-1", "input should be greater than or equal to 0 (got '-1')"),
+    ("alert_cooldown_seconds", "inf", "input should be a finite number (got 'inf')"),
+    ("alert_cooldown_seconds", "nan", "input should be a finite number (got 'nan')"),
+    ("lineage_export_nodes", "-1", "input should be greater than or equal to 0 (got '-1')"),
+    ("metrics_port", "70000", "input should be less than or equal to 65535 (got '70000')"),
+    ("grafana_url", "grafana:3000", "must be an address like http://127.0.0.1:3000 (got 'grafana:3000')"),
+]  # fmt: skip
+
+
+def test_every_setting_has_a_test_and_a_sentence() -> None:
+    """A setting that is added here is described and tried."""
+    fields = set(Settings.model_fields)
+    assert set(GOOD) <= fields
+    for field in fields:
+        assert str(Settings.model_fields[field].description).endswith("."), field
+
+
+@pytest.mark.parametrize("field", GOOD)
+@pytest.mark.parametrize("source", ["environment", "file", "argument"])
+def test_a_good_value_is_read_from_everywhere(field: str, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Environment, ``.env`` and argument are read the same way."""
+    ml_pipeline.reset()
+    text, value = GOOD[field]
+    for name, address in MAIL.items() if field == "smtp_host" else ():
+        monkeypatch.setenv(environment_name(name), address)
+    if source == "environment":
+        monkeypatch.setenv(environment_name(field), text)
+    elif source == "file":
+        Path(".env").write_text(f"{environment_name(field)}='{text}'\n", encoding="utf-8")
+    assert getattr(load_settings({field: text} if source == "argument" else {}), field) == value
+
+
+@pytest.mark.parametrize(("field", "text", "message"), BAD)
+@pytest.mark.parametrize("source", ["environment", "file", "argument"])
+def test_a_bad_value_is_one_clear_line(
+    field: str, text: str, message: str, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the setting, the rule, the value and the remedy; the sound settings can still be had."""
+    ml_pipeline.reset()
+    name, values = environment_name(field), {field: text} if source == "argument" else {}
+    if source == "environment":
+        monkeypatch.setenv(name, text)
+    elif source == "file":
+        Path(".env").write_text(f'{name}="{text}"\n', encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(values)
+    assert str(caught.value) == f"{name}: {message}; correct {name} or unset it"
+    assert getattr(salvage_settings(values), field) == getattr(load_defaults(), field)
+
+
+def load_defaults() -> Settings:
+    """Return the settings that nobody has touched."""
+    return Settings.model_validate({"name": Path.cwd().name})
+
+
+def test_several_bad_values_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, which says how many there are after it."""
+    monkeypatch.setenv("ML_PIPELINE_SMTP_PORT", "0")
+    monkeypatch.setenv("ML_PIPELINE_METRICS_PORT", "0")
+    with pytest.raises(SettingsError, match=r"^ML_PIPELINE_SMTP_PORT: .* 1 \(1 more after it\) \(got '0'\); correct"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("ML_PIPELINE_LOG_DRI", "did you mean 'ML_PIPELINE_LOG_DIR'?"),
+        ("ML_PIPELINE_LOGDIR", "did you mean 'ML_PIPELINE_LOG_DIR'?"),
+        ("ml_pipeline_naem", "did you mean 'ML_PIPELINE_NAME'?"),
+        ("ML_PIPELINE_GRAFANA_TOKEN", "did you mean 'GRAFANA_TOKEN'?"),
+    ],
+)
+@pytest.mark.parametrize("source", ["environment", "file"])
+def test_a_misspelt_variable_is_an_error_that_names_the_closest(
+    name: str, suggestion: str, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt setting would silently do nothing; its value, which may be a secret, is not shown."""
+    if source == "environment":
+        monkeypatch.setenv(name, "hunter2")
+    else:
+        Path(".env").write_text(f"{name}=hunter2\n", encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value) == (
+        "an ML_PIPELINE_* variable in the environment or .env must be a known setting "
+        f"(got '{name.upper()}'); {suggestion}"
+    )
+    assert salvage_settings().name == "test"
+
+
+def test_a_name_like_none_lists_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing comes close, the names there are."""
+    monkeypatch.setenv("ML_PIPELINE_ZQX", "1")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    known = ", ".join(sorted(environment_name(field) for field in Settings.model_fields))
+    assert str(caught.value).endswith(f"(got 'ML_PIPELINE_ZQX'); known: {known}")
+
+
+def test_an_unknown_argument_is_an_error_that_names_the_closest() -> None:
+    """Also one that pydantic would have taken under another name."""
+    with pytest.raises(
+        SettingsError, match=r"^a setting must be one of the known names \(got 'logdir'\); did you mean 'log_dir'\?$"
+    ):
+        load_settings({"logdir": "x"})
+    with pytest.raises(SettingsError, match="one of the known names"):
+        load_settings({"GRAFANA_URL": "http://x"})
+
+
+def test_other_names_in_the_file_are_not_ours_to_judge() -> None:
+    """A ``.env`` serves other programs too."""
+    Path(".env").write_text(
+        "DATABASE_URL=x\nAWS_KEY\n# comment\nGRAFANA_PORT=1\nML_PIPELINE_SMTP_USER=me\n", encoding="utf-8"
+    )
+    assert load_settings().smtp_user == "me"
+
+
+def test_the_environment_wins_over_the_file_and_arguments_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of how near they are."""
+    Path(".env").write_text(
+        "ML_PIPELINE_SMTP_PORT=1\nML_PIPELINE_METRICS_PORT=1\nML_PIPELINE_SMTP_USER=file\n", encoding="utf-8"
+    )
+    monkeypatch.setenv("ML_PIPELINE_SMTP_PORT", "2")
+    monkeypatch.setenv("ML_PIPELINE_METRICS_PORT", "2")
+    settings = load_settings({"metrics_port": 3})
+    assert (settings.smtp_user, settings.smtp_port, settings.metrics_port) == ("file", 2, 3)
+
+
+def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose files and CI set variables to nothing; the file's value is used then, or the default."""
+    Path(".env").write_text(
+        "ML_PIPELINE_SMTP_USER=file\nML_PIPELINE_LOG_LEVEL=\nML_PIPELINE_MISSPELT=\n", encoding="utf-8"
+    )
+    for name in ("SMTP_USER", "SMTP_PORT", "ALERT_EMAIL_TO", "RUN_ID", "ALSO_MISSPELT"):
+        monkeypatch.setenv(PREFIX + name, "")
+    settings = load_settings()
+    assert (settings.smtp_user, settings.smtp_port, settings.log_level) == ("file", 587, "INFO")
+    assert (settings.alert_email_to, settings.run_id) == ((), None)
+
+
+RESERVED = {
+    "LOG_RETENTION_DAYS": "removal of old log files",
+    "AUDIT_RETENTION_DAYS": "removal of old audit files",
+    "LOG_TOTAL_BYTES": "a cap on the log directory",
+    "LOG_MAX_BYTES": "rotation by size",
+    "REDACT_KEYS": "redaction by key",
+    "REDACT_PATTERNS": "redaction by pattern",
+    "ALERTMANAGER_URL": "delivery through Alertmanager",
+    "SLACK_WEBHOOK_FILE": "delivery to Slack",
+    "PAGERDUTY_KEY_FILE": "delivery to PagerDuty",
+    "DATABASE_URL": "PostgreSQL stores",
+}
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_a_reserved_name_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting that this version does not act on must not be silently ignored."""
+    monkeypatch.setenv(PREFIX + name, "x")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value) == (
+        f"{PREFIX}{name} is kept for {RESERVED[name]}, which this version does not do; unset {PREFIX}{name}"
+    )
+    assert salvage_settings().name == "test"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfeM\0L\0", b"ML_PIPELINE_NAME=caf\xe9\n"])
+def test_a_file_that_is_not_utf8_is_one_clear_line(content: bytes) -> None:
+    """As some editors write it; the environment alone is used then."""
+    Path(".env").write_bytes(content)
+    with pytest.raises(
+        SettingsError,
+        match=r"^\.env must be a readable text file in UTF-8 \(got 'invalid .*'\); correct it or remove it$",
+    ):
+        load_settings()
+    assert salvage_settings().name == "test"
+
+
+def test_a_file_with_a_byte_order_mark_is_read() -> None:
+    """The first name in it would otherwise be another one."""
+    Path(".env").write_bytes(b"\xef\xbb\xbfML_PIPELINE_SMTP_USER=me\r\n")
+    assert load_settings().smtp_user == "me"
+
+
+def test_a_mail_server_needs_both_addresses() -> None:
+    """An alert that nobody sends or gets is worse than none; without the server it is salvaged."""
+    for missing in MAIL:
+        values = {"smtp_host": "mail", **MAIL, missing: None if missing == "alert_email_from" else ()}
+        with pytest.raises(SettingsError) as caught:
+            load_settings(values)
+        assert str(caught.value) == (
+            "ML_PIPELINE_SMTP_HOST needs ML_PIPELINE_ALERT_EMAIL_FROM and ML_PIPELINE_ALERT_EMAIL_TO beside it; "
+            "set them, or unset the first"
+        )
+        salvaged = salvage_settings(values)
+        assert salvaged.smtp_host is None
+    assert load_settings({"smtp_host": "mail", **MAIL}).smtp_host == "mail"
+    assert salvage_settings({"smtp_host": "mail", **MAIL, "alert_email_from": "nobody"}).smtp_host is None
+
+
+def test_all_that_is_wrong_at_once_is_salvaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each wrong value falls back to its default, and the sound ones are kept."""
+    ml_pipeline.reset()
+    for field, text, _ in BAD:
+        monkeypatch.setenv(environment_name(field), text.replace("\0", ""))
+    monkeypatch.setenv("ML_PIPELINE_SMTP_USER", "sound")
+    salvaged = salvage_settings({"unknown": 1, "log_console": "off", "metrics_host": "::1"})
+    assert salvaged == load_defaults().model_copy(
+        update={"smtp_user": "sound", "log_console": "off", "metrics_host": "::1"}
+    )
+
+
+def test_paths_are_absolute_from_the_moment_of_reading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A job that changes its folder later keeps its files together."""
+    settings = load_settings({"log_dir": "logs/../l", "audit_key_file": Path("key")})
+    here = Path.cwd()
+    monkeypatch.chdir(tmp_path)
+    assert settings.log_dir == here / "l"
+    assert settings.audit_key_file == here / "key"
+    assert settings.data_dir == here / "ml_pipeline" / "data_storage"
+    assert settings.artifact_dir == here / "artifacts"
+
+
+@pytest.mark.parametrize(("folder", "name"), [("plain", "plain"), ("a\nb", "a_b"), (" ", "ml_pipeline")])
+def test_the_name_is_that_of_the_working_folder(
+    folder: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one printable line; blank names count as unset."""
+    ml_pipeline.reset()
+    (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / folder)
+    assert load_settings().name == name
+    assert load_settings({"name": "  "}).name == name
+
+
+def test_a_removed_working_folder_is_an_error_that_can_be_salvaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths have no meaning in it; a running pipeline goes on with the folder for temporary files."""
+    ml_pipeline.reset()
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value).startswith(
+        "ML_PIPELINE_LOG_DIR: must be absolute, because the working folder is gone (2 more after it)"
+    )
+    salvaged = salvage_settings({"data_dir": "/srv/data", "artifact_dir": "relative"})
+    assert (salvaged.name, salvaged.data_dir) == ("ml_pipeline", Path("/srv/data"))
+    assert salvaged.log_dir.is_absolute()
+    assert salvaged.artifact_dir.is_absolute()
+
+
+def test_settings_are_values() -> None:
+    """Nobody changes them under someone else."""
+    settings = load_settings({"smtp_port": 25})
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.smtp_port = 26  # type: ignore[misc]
+    assert settings == load_settings({"smtp_port": 25}) != load_settings({"smtp_port": 26})
+
+
+def test_a_secret_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the representation, a message or the environment of another process."""
+    secret = "glsa_s3cret"
+    settings = load_settings({"grafana_token": secret})
+    assert settings.grafana_token == secret
+    assert is_secret("grafana_token")
+    assert secret not in repr(settings) + str(settings)
+    assert environment_text(settings, "grafana_token") is None
+    monkeypatch.setenv("GRAFANA_TOKEN", secret)
+    for wrong in ({"smtp_port": 0}, {"smtp_host": "x"}, {"grafana_token": secret + "\0"}, {"grafana_token": [secret]}):
+        with pytest.raises(SettingsError) as caught:
+            load_settings(wrong)
+        assert secret not in str(caught.value) + repr(caught.value)
+    with pytest.raises(ValidationError) as by_hand:
+        Settings(smtp_host="x", grafana_token=secret)
+    assert secret not in str(by_hand.value)
+
+
+def test_names_and_secrets_are_told_apart() -> None:
+    """The variable of a setting is its name with the prefix, except where its users expect another."""
+    assert environment_name("log_dir") == "ML_PIPELINE_LOG_DIR"
+    assert environment_name("grafana_url") == "GRAFANA_URL"
+    assert [field for field in Settings.model_fields if is_secret(field)] == ["grafana_token"]
+
+
+def text_values() -> st.SearchStrategy[str]:
+    """Texts that an environment variable can hold."""
+    return st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=50)
+
+
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "name": text_values().filter(lambda text: text.isprintable() and text.strip()),
+    "strict": st.booleans(),
+    "log_dir": text_values().filter(lambda text: not text.startswith("~")),
+    "log_level": st.sampled_from(["DEBUG", "error"]),
+    "smtp_user": text_values(),
+    "smtp_port": st.integers(1, 65535),
+    "smtp_timeout_seconds": st.floats(0.001, 600, allow_nan=False),
+    "alert_cooldown_seconds": st.floats(0, 1e300, allow_nan=False),
+    "alert_email_to": st.lists(st.from_regex(r"[a-z0-9.]+@[a-z.]+", fullmatch=True), max_size=3).map(tuple),
+    "metrics_port": st.none() | st.integers(1, 65535),
+}
+
+
+@hypothesis_settings(max_examples=50, deadline=None)
+@given(st.fixed_dictionaries({}, optional=VALUES))
+def test_what_is_exported_is_read_back_the_same(values: dict[str, Any]) -> None:
+    """A worker that reads the environment has the settings of the process that started it."""
+    settings = load_settings({"name": "default", **values})
+    with pytest.MonkeyPatch.context() as patch:
+        for field in ("name", *values):
+            text = environment_text(settings, field)
+            if text is None:
+                patch.delenv(environment_name(field), raising=False)
+            else:
+                patch.setenv(environment_name(field), text)
+        assert load_settings() == settings
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([*GOOD, "unknown"]), st.text() | st.none() | st.integers() | st.floats() | st.binary()
+    )
+)
+def test_any_values_are_read_or_refused_in_one_line_and_salvaged(values: dict[str, Any]) -> None:
+    """Nothing but a `SettingsError` comes out, and the salvaged settings could be exported."""
+    try:
+        load_settings(values)
+    except SettingsError as wrong:
+        assert re.fullmatch(r"[^\n\x1b]+", str(wrong))
+    salvaged = salvage_settings(values)
+    assert math.isfinite(salvaged.alert_cooldown_seconds)
+    for field in Settings.model_fields:
+        os.fsencode(environment_text(salvaged, field) or "")
+
+
+def test_a_running_pipeline_goes_on_and_says_once_what_is_wrong() -> None:
+    """A misspelt variable must not stop a training; strict telemetry raises instead."""
+    code = (
+        "from ml_pipeline import _runtime\n"
+        "for _ in range(3): print(_runtime.settings().smtp_port, _runtime.settings().log_level)\n"
+        "print(dict(_runtime.tally.telemetry_errors))\n"
+    )
+    wrong = {"ML_PIPELINE_SMTP_PORT": "0", "ML_PIPELINE_LOG_LEVEL": "debug", "ML_PIPELINE_STRICT": ""}
+    done = run_python(code, **wrong)
+    assert done.stdout.splitlines() == ["587 DEBUG"] * 3 + ["{('settings', 'SettingsError'): 1}"]
+    assert done.stderr == (
+        "ml_pipeline: ML_PIPELINE_SMTP_PORT: input should be greater than or equal to 1 (got '0'); "
+        "correct ML_PIPELINE_SMTP_PORT or unset it; going on without it\n"
+    )
+    strict = run_python(code, **wrong | {"ML_PIPELINE_STRICT": "1"})
+    assert "ml_pipeline.errors.SettingsError: ML_PIPELINE_SMTP_PORT: input" in strict.stderr
