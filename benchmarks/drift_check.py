@@ -1,7 +1,7 @@
 """The drift check beside the least any check could do, and beside Evidently; then its false alarms and its power.
 
-``floor``, ``ours`` and ``evidently`` each take what their ``fit_*`` prepared and check one batch once, so that a harness can time
-them interleaved. Run as a script it prints both tables::
+``floor``, ``ours`` and ``evidently`` each take what their ``fit_*`` prepared and check one batch once, so that a
+harness can time them interleaved. Run as a script it prints both tables::
 
     python benchmarks/drift_check.py [--rows 500000] [--repetitions 200] [--evidently]
 """

@@ -17,7 +17,8 @@ from ml_pipeline.config._routes import OPERATIONS, OTHERS
 from ml_pipeline.settings import Settings, environment_name
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GUIDE = ROOT / "ml_pipeline" / "config" / "LOGGING_MONITORING_README.md"
+PAGES = [ROOT / "README.md", GUIDE, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def _reference_builder() -> ModuleType:

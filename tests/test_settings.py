@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 import ml_pipeline
 from ml_pipeline.errors import SettingsError
 from ml_pipeline.settings import (
+    _RESERVED,
     PREFIX,
     Settings,
     environment_name,
@@ -54,6 +54,7 @@ GOOD: dict[str, tuple[str, object]] = {
     "lineage_export_nodes": ("0", 0),
     "metrics_port": ("9100", 9100),
     "metrics_host": ("0.0.0.0", "0.0.0.0"),
+    "pushgateway_url": ("http://127.0.0.1:9091", "http://127.0.0.1:9091"),
     "grafana_url": ("https://grafana.example.org/sub", "https://grafana.example.org/sub"),
     "grafana_token": ("glsa_s3cret", "glsa_s3cret"),
     "grafana_user": ("ops", "ops"),
@@ -93,7 +94,7 @@ BAD = [
 def test_every_setting_has_a_test_and_a_sentence() -> None:
     """A setting that is added here is described and tried."""
     fields = set(Settings.model_fields)
-    assert set(GOOD) <= fields
+    assert set(GOOD) == fields
     for field in fields:
         assert str(Settings.model_fields[field].description).endswith("."), field
 
@@ -121,6 +122,7 @@ def test_a_bad_value_is_one_clear_line(
     """It names the setting, the rule, the value and the remedy; the sound settings can still be had."""
     ml_pipeline.reset()
     name, values = environment_name(field), {field: text} if source == "argument" else {}
+    default = getattr(load_settings(), field)
     if source == "environment":
         monkeypatch.setenv(name, text)
     elif source == "file":
@@ -128,12 +130,7 @@ def test_a_bad_value_is_one_clear_line(
     with pytest.raises(SettingsError) as caught:
         load_settings(values)
     assert str(caught.value) == f"{name}: {message}; correct {name} or unset it"
-    assert getattr(salvage_settings(values), field) == getattr(load_defaults(), field)
-
-
-def load_defaults() -> Settings:
-    """Return the settings that nobody has touched."""
-    return Settings.model_validate({"name": Path.cwd().name})
+    assert getattr(salvage_settings(values), field) == default
 
 
 def test_several_bad_values_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,28 +218,14 @@ def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.alert_email_to, settings.run_id) == ((), None)
 
 
-RESERVED = {
-    "LOG_RETENTION_DAYS": "removal of old log files",
-    "AUDIT_RETENTION_DAYS": "removal of old audit files",
-    "LOG_TOTAL_BYTES": "a cap on the log directory",
-    "LOG_MAX_BYTES": "rotation by size",
-    "REDACT_KEYS": "redaction by key",
-    "REDACT_PATTERNS": "redaction by pattern",
-    "ALERTMANAGER_URL": "delivery through Alertmanager",
-    "SLACK_WEBHOOK_FILE": "delivery to Slack",
-    "PAGERDUTY_KEY_FILE": "delivery to PagerDuty",
-    "DATABASE_URL": "PostgreSQL stores",
-}
-
-
-@pytest.mark.parametrize("name", RESERVED)
-def test_a_reserved_name_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "purpose"), _RESERVED.items())
+def test_a_reserved_name_is_refused(name: str, purpose: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A setting that this version does not act on must not be silently ignored."""
     monkeypatch.setenv(PREFIX + name, "x")
     with pytest.raises(SettingsError) as caught:
         load_settings()
     assert str(caught.value) == (
-        f"{PREFIX}{name} is kept for {RESERVED[name]}, which this version does not do; unset {PREFIX}{name}"
+        f"{PREFIX}{name} is kept for {purpose}, which this version does not do; unset {PREFIX}{name}"
     )
     assert salvage_settings().name == "test"
 
@@ -284,13 +267,12 @@ def test_a_mail_server_needs_both_addresses() -> None:
 def test_all_that_is_wrong_at_once_is_salvaged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each wrong value falls back to its default, and the sound ones are kept."""
     ml_pipeline.reset()
+    expected = load_settings({"smtp_user": "sound", "log_console": "off", "metrics_host": "::1"})
     for field, text, _ in BAD:
-        monkeypatch.setenv(environment_name(field), text.replace("\0", ""))
+        monkeypatch.setenv(environment_name(field), text)
     monkeypatch.setenv("ML_PIPELINE_SMTP_USER", "sound")
     salvaged = salvage_settings({"unknown": 1, "log_console": "off", "metrics_host": "::1"})
-    assert salvaged == load_defaults().model_copy(
-        update={"smtp_user": "sound", "log_console": "off", "metrics_host": "::1"}
-    )
+    assert salvaged.model_dump() == expected.model_dump()
 
 
 def test_paths_are_absolute_from_the_moment_of_reading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -371,7 +353,7 @@ def test_names_and_secrets_are_told_apart() -> None:
 
 def text_values() -> st.SearchStrategy[str]:
     """Texts that an environment variable can hold."""
-    return st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=50)
+    return st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=50)
 
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -411,10 +393,12 @@ def test_what_is_exported_is_read_back_the_same(values: dict[str, Any]) -> None:
 )
 def test_any_values_are_read_or_refused_in_one_line_and_salvaged(values: dict[str, Any]) -> None:
     """Nothing but a `SettingsError` comes out, and the salvaged settings could be exported."""
+    message = ""
     try:
         load_settings(values)
     except SettingsError as wrong:
-        assert re.fullmatch(r"[^\n\x1b]+", str(wrong))
+        message = str(wrong)
+    assert message.isprintable()
     salvaged = salvage_settings(values)
     assert math.isfinite(salvaged.alert_cooldown_seconds)
     for field in Settings.model_fields:

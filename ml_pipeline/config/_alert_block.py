@@ -6,7 +6,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ml_pipeline.config._alert_occurrences import block
+from ml_pipeline.config._alert_occurrences import block, left
 from ml_pipeline.config._ids import new_id
 from ml_pipeline.errors import AlertError
 
@@ -60,7 +60,11 @@ class alert_on_failure:  # noqa: N801 - reads as a statement: `with alert_on_fai
             block.reset(self._token)
             self._token = None
         if isinstance(error, Exception):
-            self._found().report_failure_of_block(self._operation, error, self._severity, self._block)
+            token = left.set(self._block)
+            try:
+                self._found().alert_processing_failure(self._operation, error, severity=self._severity)
+            finally:
+                left.reset(token)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

@@ -35,7 +35,7 @@ class AlertMessage:
 
 
 class AlertChannel(Protocol):
-    """Delivers one message at a time. It is called off the thread of the pipeline, by several threads at most in turn.
+    """Delivers one message at a time; a manager calls it off the pipeline's thread, and never from two at once.
 
     Attributes:
         name: What the outbox and ``ml_pipeline_alert_deliveries_total{channel}`` call it; it must stay the same from

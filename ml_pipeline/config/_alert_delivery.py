@@ -29,6 +29,9 @@ LONGEST_RETRY_SECONDS: Final = 3_600.0
 MOST_ATTEMPTS: Final = 100
 """About three days, longer than a weekend; after that the delivery is a dead letter, and the alert in the history."""
 
+_GATHER_SECONDS: Final = 0.5
+"""A call about a failure often comes a moment before the operation's own event, which knows the traceback."""
+
 _OUTBOX_RETRY_SECONDS: Final = 30.0
 _LEASE_MARGIN_SECONDS: Final = 30.0
 _LEASE_TIMEOUTS: Final = 3  # a channel that keeps to its time needs one
@@ -93,9 +96,9 @@ class Deliverer:
         return tuple(self._channels)
 
     def wake(self) -> None:
-        """Have what is due delivered in the background."""
+        """Have what is due delivered in the background, once what else is said about it has been gathered."""
         if self._channels:
-            self._worker.submit("deliver", self._deliver)
+            self._worker.submit("deliver", self._deliver, delay_seconds=_GATHER_SECONDS)
 
     def flush(self, timeout_seconds: float) -> bool:
         """Deliver what is due now, on the caller's thread.

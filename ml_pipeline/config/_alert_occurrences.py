@@ -25,13 +25,26 @@ if TYPE_CHECKING:
 
     from ml_pipeline.config._events import AlertState, DriftEvent, OperationEvent, Severity
 
-__all__ = ["block", "drift_message", "error_info", "from_call", "from_drift", "from_operation", "number", "to_event"]
+__all__ = [
+    "block",
+    "drift_message",
+    "error_info",
+    "from_call",
+    "from_drift",
+    "from_operation",
+    "left",
+    "number",
+    "to_event",
+]
 
 ABANDONED: Final = "Abandoned"
 """Stands for the exception type of an operation whose process ended before it did."""
 
 block: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_alert_block", default=None)
 """The innermost `alert_on_failure` block around the caller: a failure that leaves it may have been alerted inside."""
+
+left: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_alert_left", default=None)
+"""The `alert_on_failure` block whose failure is being said right now."""
 
 _MOST_TRACE_CHARACTERS: Final = 8_000
 _MOST_SHOWN: Final = 5
@@ -60,9 +73,9 @@ def from_operation(event: OperationEvent, *, time: float) -> Occurrence:
         severity="critical" if is_failure else "warning",
         pipeline=bounded_text(event.pipeline),
         operation=bounded_text(event.name),
-        operation_id=event.operation_id,
-        run_id=event.run_id,
-        user_id=event.user_id,
+        operation_id=_id(event.operation_id),
+        run_id=_id(event.run_id),
+        user_id=_id(event.user_id),
         model=bounded_text(event.attributes.get("model_name")),
         error_type=bounded_text(error.type),
         message=_failure_message(event.name, error) if is_failure else f"{bounded_text(event.name)} was abandoned",
@@ -73,7 +86,7 @@ def from_operation(event: OperationEvent, *, time: float) -> Occurrence:
         automatic=True,
         failure=bounded_text(error.message, MOST_MESSAGE_CHARACTERS),
         places=run,
-        around=(*_given(event.parent_id, block.get()), *run),
+        around=(*_given(_id(event.parent_id), block.get()), *run),
     )
 
 
@@ -81,7 +94,7 @@ def from_drift(event: DriftEvent, *, time: float) -> Occurrence:
     """Describe a batch that drifted.
 
     Args:
-        event: With the verdict ``drift``.
+        event: One that is reason for an alarm.
         time: Now.
     """
     details = {
@@ -98,9 +111,9 @@ def from_drift(event: DriftEvent, *, time: float) -> Occurrence:
         kind=OTHERS["DriftEvent"].alert,
         severity="warning",
         pipeline=bounded_text(event.pipeline),
-        operation_id=event.operation_id,
-        run_id=event.run_id,
-        user_id=event.user_id,
+        operation_id=_id(event.operation_id),
+        run_id=_id(event.run_id),
+        user_id=_id(event.user_id),
         model=bounded_text(event.model),
         message=drift_message(event.model, event.drifted, event.batch),
         details=bounded_details(details),
@@ -120,7 +133,6 @@ def from_call(
     model: object = "",
     feature: object = "",
     error: ErrorInfo | None = None,
-    left: str | None = None,
 ) -> Occurrence:
     """Describe what a caller says, in the context it says it in.
 
@@ -135,9 +147,8 @@ def from_call(
         model: The model concerned.
         feature: What was judged.
         error: What a failed operation failed with; None for what is measured.
-        left: The `alert_on_failure` block that the failure has just left.
     """
-    operation_id = operation_id or _context.operation_id.get()
+    operation_id = _id(operation_id or _context.operation_id.get())
     alert = Alert(
         alert_id=new_id(),
         time=time,
@@ -146,9 +157,9 @@ def from_call(
         severity=severity,
         pipeline=bounded_text(_runtime.settings().name),
         operation=bounded_text(operation),
-        operation_id=None if operation_id is None else bounded_text(operation_id),
-        run_id=_context.run_id.get(),
-        user_id=_context.user_id.get(),
+        operation_id=operation_id,
+        run_id=_id(_context.run_id.get()),
+        user_id=_id(_context.user_id.get()),
         model=bounded_text(model),
         feature=bounded_text(feature),
         error_type=bounded_text(error.type) if error else "",
@@ -160,7 +171,7 @@ def from_call(
     return Occurrence(
         alert=alert,
         failure=bounded_text(error.message, MOST_MESSAGE_CHARACTERS),
-        places=_given(left),
+        places=_given(left.get()),
         around=_given(operation_id, block.get()),
     )
 
@@ -226,6 +237,10 @@ def _failure_message(operation: object, error: ErrorInfo) -> str:
 def _trace(error: ErrorInfo) -> dict[str, str]:
     # The end of a long traceback says more than its beginning.
     return {STACKTRACE: error.stacktrace[-_MOST_TRACE_CHARACTERS:]} if error.stacktrace else {}
+
+
+def _id(value: str | None) -> str | None:
+    return None if value is None else bounded_text(value)
 
 
 def _given(*values: str | None) -> tuple[str, ...]:

@@ -122,7 +122,12 @@ class Occurrence:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What became of an occurrence: the alert it belongs to, as it stands now."""
+    """What became of an occurrence.
+
+    Attributes:
+        alert: The alert it belongs to, as it stands now.
+        outcome: Whether that is a new one, or what was done with it.
+    """
 
     alert: Alert
     outcome: Outcome

@@ -36,6 +36,10 @@ class AlertStore(Protocol):
     def resolve(self, alert_id: str, *, time: float) -> Alert | None:
         """Mark an alert as over, so that the next occurrence is a new one.
 
+        Args:
+            alert_id: The alert.
+            time: Now.
+
         Returns:
             The alert, or None if there is none of that id or it was resolved before.
         """

@@ -69,8 +69,12 @@ class AuditTrail:
                 self._interrupting.append(fields)
                 return
             self._append(fields)
-            while self._interrupting:
-                self._append(self._interrupting.popleft())
+            while True:
+                try:
+                    waiting = self._interrupting.popleft()
+                except IndexError:
+                    return
+                self._append(waiting)
 
     def _append(self, fields: Mapping[str, Any]) -> None:
         self._writing = True

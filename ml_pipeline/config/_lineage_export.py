@@ -103,8 +103,16 @@ class LineageFiles:
         return path
 
     def _update(self) -> None:
-        self._stale = False  # before reading: what is recorded from here on makes the files stale again
         self._next = self._clock() + _SHORTEST_SECONDS
+        self._stale = False  # before reading: what is recorded from here on makes the files stale again
+        done = False
+        try:
+            self._write_all()
+            done = True
+        finally:
+            self._stale = self._stale or not done
+
+    def _write_all(self) -> None:
         count = self._store().count_nodes(NodeQuery())
         if self._most_nodes is not None and count > self._most_nodes:
             _runtime.say_once(
@@ -133,7 +141,7 @@ def to_dot(shown: View) -> str:
         f"// {one_line(summary(shown))}",
         "digraph lineage {",
         "  rankdir=LR;",
-        '  node [shape=box, style="rounded"];',
+        "  node [shape=box, style=rounded];",
     ]
     for node in shown.nodes:
         label = "\\n".join(_escaped(part) for part in (node.type, heading(node), detail(node)) if part)

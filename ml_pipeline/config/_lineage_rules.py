@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline.config._lineage_automatic import FAILED_ENDS, Ending, about_of, step_of
-from ml_pipeline.config._lineage_model import EdgeRecord, NodeRecord, known, name_of, placeholder
+from ml_pipeline.config._lineage_model import UNKNOWN, EdgeRecord, NodeRecord, known, name_of, placeholder
 from ml_pipeline.config._lineage_store import EdgeQuery, LineageStore, NodeQuery
 from ml_pipeline.config._routes import OPERATIONS
 
@@ -208,6 +208,6 @@ def _with_stand_ins(
 ) -> Plan:
     made = {node.node_id for node in step.made}
     wanted = [node_id for node_id in step.inputs if node_id not in made]
-    kept = {node.node_id for node in store.nodes(NodeQuery(ids=wanted))} if wanted else set()
+    kept = {node.node_id for node in store.nodes(NodeQuery(ids=wanted, not_type=UNKNOWN))} if wanted else set()
     unknown = tuple(node_id for node_id in wanted if node_id not in kept)
     return Plan(step.nodes([placeholder(node_id) for node_id in unknown]), edges, remove, step, unknown)

@@ -174,7 +174,7 @@ def inference(
     )
     step = _step("inference", about, batch, (*makers, *ids_of(data_id)), made=made, predictions_count=predictions_count)
     within = digest_of(batch.node_id)
-    return replace(step, parts=tuple(described(PREDICTION, name, within) for name in listed))
+    return replace(step, parts=tuple(described(PREDICTION, name, within) for name in dict.fromkeys(listed)))
 
 
 def ids_of(value: object) -> tuple[str, ...]:
@@ -184,12 +184,13 @@ def ids_of(value: object) -> tuple[str, ...]:
         value: One id, one node, several of either, or None.
 
     Returns:
-        Each id once, `MOST_INPUTS` and one at most, so that too many can be told from just enough.
+        The ids as given, `MOST_INPUTS` and one at most, so that too many can be told from just enough.
     """
     return tuple(_bounded(value, MOST_INPUTS + 1)[0])
 
 
 def _bounded(value: object, most: int) -> tuple[list[str], int]:
+    """Return the first texts of *value*, and how many more it is known to have."""
     if value is None:
         return [], 0
     several = isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
@@ -197,9 +198,8 @@ def _bounded(value: object, most: int) -> tuple[list[str], int]:
     if read is None or broken is not None:  # an iterable that raises: its text is all that can be kept of it
         return [name_of(value)], 0
     items, left_out = read
-    names = dict.fromkeys(item.node_id if isinstance(item, LineageNode) else name_of(item) for item in items)
-    names.pop("", None)
-    return list(names), left_out
+    names = [item.node_id if isinstance(item, LineageNode) else name_of(item) for item in items]
+    return [name for name in names if name], left_out
 
 
 def _first(items: Iterable[object], most: int) -> tuple[list[object], int]:
@@ -221,7 +221,7 @@ def _step(
     **facts: object,
 ) -> Step:
     given = (inputs,) if isinstance(inputs, str) else inputs
-    taken = tuple(dict.fromkeys(given))[:MOST_INPUTS]
+    taken = tuple(dict.fromkeys(given[:MOST_INPUTS]))
     told = known({**facts, **about.attributes})
     nodes = (*made, target)
     if not taken:  # no edge to keep the facts on
@@ -248,7 +248,7 @@ def _problems(
         yield LineageError(
             f"a step of kind {kind} must have an input", given, "pass the id that a track_* call returned"
         )
-    if len(given) > len(taken) and len(taken) == MOST_INPUTS:
+    if len(given) > MOST_INPUTS:
         yield LineageError(f"a step may have at most {MOST_INPUTS:,} inputs", f"{len(given)} or more", "group them")
     if status not in ("complete", "failed"):
         yield LineageError("the status of a step must be 'complete' or 'failed'", status, "it is kept as failed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from ml_pipeline.config._log_format import EXTRA_KEY, beside, is_empty, plain_te
 from ml_pipeline.config._operation import OperationRecord, complain, error_info
 from ml_pipeline.config._operation_journal import OperationJournal
 from ml_pipeline.config._routes import OPERATIONS
-from ml_pipeline.errors import MLPipelineError, OperationStateError, closest
+from ml_pipeline.errors import OperationStateError, closest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,8 +92,7 @@ class OpenOperations:
             begun = True
         finally:
             if not begun:  # an audit trail that is required, or Ctrl-C: the work will not begin
-                with contextlib.suppress(MLPipelineError):
-                    self.end(record, "cancel", error_info(sys.exception(), record.operation_id))
+                _runtime.attempt(self.end, record, "cancel", error_info(sys.exception(), record.operation_id))
 
     def refine(
         self,

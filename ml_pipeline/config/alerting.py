@@ -2,8 +2,6 @@
 
 ::
 
-    from ml_pipeline.config.alerting import alert_manager, alert_on_failure
-
     alert_manager.alert_processing_failure(operation="data_ingestion", error="Connection timeout")
 
     @alert_on_failure("nightly_import")
@@ -363,12 +361,6 @@ class AlertManager:
                 self._say(_occurrences.from_operation(event, time=self._clock()))
         elif isinstance(event, DriftEvent) and event.alarm:
             self._say(_occurrences.from_drift(event, time=self._clock()))
-
-    @_guarded
-    def report_failure_of_block(self, operation: str, error: Exception, severity: Severity, block: str) -> str:
-        """Raise the alert of an `alert_on_failure` block that an exception has left, unless it was alerted inside."""
-        what = _occurrences.error_info(error)
-        return self._called("processing_failure", severity, "", {}, operation=operation, error=what, left=block)
 
     def _judged(self, kind: str, severity: str, message: str, details: dict[str, Any], **more: Any) -> str:
         return self._called(kind, severity, message, details, **{"operation": _context.operation.get(), **more})

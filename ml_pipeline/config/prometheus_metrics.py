@@ -6,13 +6,16 @@ The default instance registers with prometheus-client's own ``REGISTRY``, so tha
 
 from __future__ import annotations
 
+import math
 import platform
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 
 from ml_pipeline import __version__, _runtime
+from ml_pipeline.config._encoding import to_plain
 from ml_pipeline.config._events import (
     AlertEvent,
     Bus,
@@ -23,25 +26,36 @@ from ml_pipeline.config._events import (
     ResourceSample,
 )
 from ml_pipeline.config._metric_specs import FROM_TALLY, METRICS, PREFIX, MetricSpec
+from ml_pipeline.config._metrics_server import MetricsServer, start_metrics_server
 from ml_pipeline.config._push import push_metrics
 from ml_pipeline.config._routes import OPERATIONS
-from ml_pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from threading import Thread
-    from wsgiref.simple_server import WSGIServer
 
-__all__ = ["METRICS", "MetricSpec", "MetricsServer", "PipelineMetrics", "pipeline_metrics", "push_metrics", "start_metrics_server"]
+__all__ = [
+    "METRICS",
+    "MetricSpec",
+    "MetricsServer",
+    "PipelineMetrics",
+    "pipeline_metrics",
+    "push_metrics",
+    "start_metrics_server",
+]
 
 _OTHER: Final = "other"
 _MOST_SERIES: Final = 1_000
-"""Of one metric; past it, every further value of a label is counted under ``other``."""
+"""Of one metric; past it, the labels of every further series but its pipeline are ``other``."""
+_MOST_PIPELINES: Final = 20
+"""Of one process; the metrics of further ones have the pipeline ``other``."""
+_MOST_ACTIVE_ALERTS: Final = 10_000
+_MOST_LABEL_CHARACTERS: Final = 128
 
 _ENDS: Final = ("complete", "fail", "cancel", "abandon")
 _ALERT_KINDS: Final = ("processing_failure", "resource_threshold", "data_quality", "model_performance", "data_drift")
 _SEVERITIES: Final = ("info", "warning", "critical")
 _VERDICTS: Final = ("drift", "no_drift", "insufficient_data")
+_EDGES: Final = tuple(sorted({route.edge for route in OPERATIONS.values()} - {""}))
 _KINDS: Final = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
 
 
@@ -68,13 +82,14 @@ class PipelineMetrics:
         self._series: dict[str, int] = dict.fromkeys(METRICS, 0)
         self._prepared: set[str] = set()
         self._stages: dict[tuple[str, str, str], str] = {}
+        self._active: dict[str, tuple[str, str]] = {}
         registry.register(_TallyCollector(tally))
         self._child("build_info", __version__, platform.python_version()).set(1)
 
     def __call__(self, event: Event) -> None:
         """Move the metrics of one event."""
         if event.pipeline not in self._prepared:
-            self._prepare(event.pipeline)
+            event = self._admitted(event)
         match event:
             case OperationEvent():
                 self._operation(event)
@@ -113,20 +128,41 @@ class PipelineMetrics:
         self._child("api_requests_total", method, route, str(code)).inc()
         self._child("api_request_duration_seconds", method, route).observe(seconds)
 
-    def _child(self, name: str, *labels: str) -> Any:
-        key = (name, *labels)
+    def _child(self, name: str, *labels: object) -> Any:
+        key = (name, *map(_label, labels))
         child = self._children.get(key)
-        if child is None:
-            if self._series[name] >= _MOST_SERIES:
-                labels = (*labels[:1], *(_OTHER for _ in labels[1:]))
-            child = self._metrics[name].labels(*labels) if labels else self._metrics[name]
+        return child if child is not None else self._new_child(name, key)
+
+    def _new_child(self, name: str, key: tuple[str, ...]) -> Any:
+        labels = key[1:]
+        if self._series[name] >= _MOST_SERIES:
+            labels = tuple(
+                value if label == "pipeline" else _OTHER
+                for label, value in zip(METRICS[name].labels, labels, strict=True)
+            )
+        child = self._metrics[name].labels(*labels) if labels else self._metrics[name]
+        if self._series[name] < _MOST_SERIES:
             self._series[name] += 1
-            if self._series[name] <= _MOST_SERIES:
-                self._children[key] = child
+            self._children[key] = child
         return child
+
+    def _remove(self, name: str, *labels: object) -> None:
+        key = (name, *map(_label, labels))
+        if self._children.pop(key, None) is not None:
+            self._metrics[name].remove(*key[1:])
+            self._series[name] -= 1
+
+    def _admitted(self, event: Event) -> Event:
+        if len(self._prepared) >= _MOST_PIPELINES:
+            event = replace(event, pipeline=_OTHER)
+        if event.pipeline not in self._prepared:
+            self._prepare(event.pipeline)
+        return event
 
     def _prepare(self, pipeline: str) -> None:
         self._prepared.add(pipeline)
+        for edge in _EDGES:
+            self._child("lineage_edges_total", edge)
         for kind in OPERATIONS:
             for end in _ENDS:
                 self._child("operations_total", pipeline, kind, end)
@@ -156,7 +192,7 @@ class PipelineMetrics:
     def _progress(self, event: OperationEvent) -> None:
         done, total = event.counts.get("done"), event.counts.get("total")
         if done is not None and total:
-            self._child("operation_progress_ratio", event.pipeline, event.kind).set(min(done / total, 1.0))
+            self._child("operation_progress_ratio", event.pipeline, event.kind).set(max(min(done / total, 1.0), 0.0))
         if event.kind == "training" and "epoch" in event.counts:
             self._child("training_epoch", event.pipeline, _model(event)).set(event.counts["epoch"])
 
@@ -175,10 +211,11 @@ class PipelineMetrics:
             rule(self, event)
 
     def _ingestion(self, event: OperationEvent) -> None:
-        source = str(event.attributes.get("source_name", ""))
+        source = event.attributes.get("source_name")
         records = self._child("ingested_records_total", event.pipeline, source)
-        if event.type == "complete":
-            records.inc(max(event.counts.get("records", 0), 0))
+        count = event.counts.get("records", 0)
+        if event.type == "complete" and math.isfinite(count):  # one NaN would stay in a counter for ever
+            records.inc(max(count, 0))
         elif event.type == "fail":
             error = event.error.type if event.error and event.error.type else "unknown"
             self._child("ingestion_errors_total", event.pipeline, source, error).inc()
@@ -186,8 +223,8 @@ class PipelineMetrics:
     def _validation(self, event: OperationEvent) -> None:
         checks = event.attributes.get("checks")
         for check, passed in (checks if isinstance(checks, dict) else {}).items():
-            self._child("quality_checks_total", event.pipeline, str(check), "pass" if passed else "fail").inc()
-            failures = self._child("validation_failures_total", event.pipeline, str(check))
+            self._child("quality_checks_total", event.pipeline, check, "pass" if passed else "fail").inc()
+            failures = self._child("validation_failures_total", event.pipeline, check)
             if not passed:
                 failures.inc()
 
@@ -206,15 +243,15 @@ class PipelineMetrics:
         if event.type != "complete":
             return
         deployed.inc()
-        stage = str(event.attributes.get("environment", ""))
-        version = str(event.attributes.get("model_version", ""))
-        place = (event.pipeline, _model(event), stage)
+        model, version = _model(event), _label(event.attributes.get("model_version"))
+        stage = _label(event.attributes.get("environment"))
+        place = (event.pipeline, model, stage)
         before = self._stages.get(place)
         if before is not None and before != version:
-            self._metrics["model_info"].remove(event.pipeline, _model(event), before, stage)
-            self._children.pop(("model_info", event.pipeline, _model(event), before, stage), None)
-        self._stages[place] = version
-        self._child("model_info", event.pipeline, _model(event), version, stage).set(1)
+            self._remove("model_info", event.pipeline, model, before, stage)
+        self._child("model_info", event.pipeline, model, version, stage).set(1)
+        if len(self._stages) < _MOST_SERIES or place in self._stages:
+            self._stages[place] = version
 
     def _prediction(self, event: OperationEvent) -> None:
         if event.type == "complete" and event.duration_seconds is not None:
@@ -223,21 +260,29 @@ class PipelineMetrics:
             )
 
     def _single_prediction(self, event: OperationEvent) -> None:
-        version, decision = str(event.attributes.get("model_version", "")), str(event.attributes.get("decision", ""))
+        version, decision = event.attributes.get("model_version"), event.attributes.get("decision")
         self._child("predictions_total", event.pipeline, _model(event), version, decision).inc()
         confidence = event.metrics.get("confidence")
-        if confidence is not None:
+        if confidence is not None and math.isfinite(confidence):
             self._child("prediction_confidence", event.pipeline, _model(event)).observe(confidence, _exemplar(event))
 
     def _alert(self, event: AlertEvent) -> None:
-        active = self._child("alerts_active", event.pipeline, event.severity)
         if event.state == "raised":
             self._child("alerts_total", event.pipeline, event.kind, event.severity).inc()
-            active.inc()
         elif event.state == "suppressed":
             self._child("alerts_suppressed_total", event.pipeline, event.reason).inc()
-        elif event.state == "resolved":
-            active.dec()
+        if event.state != "suppressed":
+            self._track(event)
+
+    def _track(self, event: AlertEvent) -> None:
+        """Keep the number of active alerts, which one from an earlier process must not bring below 0."""
+        before = self._active.pop(event.alert_id, None)
+        if before is not None:
+            self._child("alerts_active", *before).dec()
+        begins = event.state == "raised" and len(self._active) < _MOST_ACTIVE_ALERTS
+        if begins or (event.state == "refined" and before is not None):
+            self._active[event.alert_id] = (event.pipeline, event.severity)
+            self._child("alerts_active", event.pipeline, event.severity).inc()
 
     def _resources(self, event: ResourceSample) -> None:
         self._child("process_cpu_ratio", event.pipeline).set(event.cpu_ratio)
@@ -295,62 +340,9 @@ class _TallyCollector:
     def _family(self, name: str, values: Mapping[Any, int] | None = None) -> CounterMetricFamily:
         spec = METRICS[name]
         family = CounterMetricFamily(PREFIX + name.removesuffix("_total"), spec.help, labels=spec.labels)
-        for labels, value in (values or {}).items():
+        for labels, value in _folded(values or {}).items():
             family.add_metric(labels, value)
         return family
-
-
-class MetricsServer:
-    """A running ``/metrics`` endpoint.
-
-    Attributes:
-        url: Where it answers.
-    """
-
-    def __init__(self, server: WSGIServer, thread: Thread, url: str) -> None:
-        self._server = server
-        self._thread = thread
-        self.url = url
-
-    def close(self) -> None:
-        """Stop answering and free the port."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-def start_metrics_server(
-    port: int | None = None, host: str | None = None, registry: CollectorRegistry = REGISTRY
-) -> MetricsServer:
-    """Serve the metrics over HTTP in a background thread.
-
-    Args:
-        port: Where to listen; by default ``ML_PIPELINE_METRICS_PORT``. 0 takes a free one, see ``url``.
-        host: On which address; by default ``ML_PIPELINE_METRICS_HOST``.
-        registry: What to serve.
-
-    Returns:
-        The running server.
-
-    Raises:
-        SettingsError: If no port is set, or it is taken or out of range.
-    """
-    settings = _runtime.settings()
-    port = settings.metrics_port if port is None else port
-    host = host or settings.metrics_host
-    if port is None:
-        raise SettingsError("a metrics server needs a port", remedy="give one, or set ML_PIPELINE_METRICS_PORT")
-    if not 0 <= port <= 65_535:  # noqa: PLR2004 - the range of TCP ports
-        raise SettingsError("a port must lie between 1 and 65535", port, "choose another")
-    try:
-        server, thread = start_http_server(port, host, registry)
-    except OSError as taken:
-        raise SettingsError(
-            f"the metrics port must be free and {host} an address of this machine",
-            port,
-            f"choose another ({taken.strerror})",
-        ) from None
-    return MetricsServer(server, thread, f"http://{host}:{server.server_port}/metrics")
 
 
 def _declared(spec: MetricSpec, registry: CollectorRegistry) -> Any:
@@ -359,7 +351,26 @@ def _declared(spec: MetricSpec, registry: CollectorRegistry) -> Any:
 
 
 def _model(event: OperationEvent) -> str:
-    return str(event.attributes.get("model_name", ""))
+    return _label(event.attributes.get("model_name"))
+
+
+def _label(value: object) -> str:
+    """Any value as a label: short, and text that UTF-8 can hold, or no metric at all could be read any more."""
+    if type(value) is str and len(value) <= _MOST_LABEL_CHARACTERS and value.isascii():
+        return value
+    plain = to_plain(value)
+    return "" if plain is None else str(plain)[:_MOST_LABEL_CHARACTERS]
+
+
+def _folded(values: Mapping[Any, int]) -> dict[tuple[str, ...], int]:
+    """The counts by their labels; past the bound of series, the further ones together."""
+    folded: dict[tuple[str, ...], int] = {}
+    for key, value in values.items():
+        labels = tuple(map(_label, key))
+        if labels not in folded and len(folded) >= _MOST_SERIES:
+            labels = tuple(_OTHER for _ in labels)
+        folded[labels] = folded.get(labels, 0) + value
+    return folded
 
 
 def _exemplar(event: OperationEvent) -> dict[str, str] | None:

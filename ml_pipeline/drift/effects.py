@@ -17,8 +17,9 @@ B           cells left after pooling thin ones                                  
 PSI         Σ (q_j - p_j) ln(q_j / p_j), in nats                                                           scalar
 ==========  =============================================================================================  ==========
 
-Rows past either end of the reference stand at that end, and a bin's rows at its median: W is then bounded, and one wild
-value can neither raise it nor, in the reference, hide a shift behind a huge sigma.
+Rows past either end of the reference stand at that end, and a bin's rows at its median. So one wild value can neither
+raise W nor, in the reference, hide a shift behind a huge sigma; the price is that W falls short of large shifts (by a
+tenth at 2 sigma of a normal feature), which D has long called by then.
 
 Sources: S. S. Vallender, "Calculation of the Wasserstein distance between probability distributions on the line"
 (1974); J. Lin, "Divergence measures based on the Shannon entropy" (1991); B. Yurdakul and J. Naranjo, "Statistical

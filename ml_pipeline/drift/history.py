@@ -10,16 +10,19 @@ Notations
 symbol      meaning                                                                                        shape
 ==========  =============================================================================================  ==========
 C           chunks of the reference, at least 20                                                           scalar
-a_i         an effect (D, W, PSI, change in nulls) of chunk i against the rest of the reference            (C,)
+a_i         an effect (D, W, √PSI, change in nulls) of chunk i against the rest of the reference           (C,)
 MAD         1.4826 · median |a_i - median a|: one sigma where a is normal, whatever a few wild chunks say      scalar
 floor       median a + 3 · MAD, never below the floor without history                                      scalar
 ==========  =============================================================================================  ==========
+
+PSI grows with the square of a shift, and three MAD of a square are no limit at all: its root is what is measured.
 
 Source: P. J. Huber, "Robust Statistics" (1981), section 5.1.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import astuple, replace
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -99,11 +102,11 @@ def _require_chunks(profile: ReferenceProfile, chunks: Sequence[BatchCounts]) ->
 def _floors(bins: Bins, pairs: Sequence[tuple[Counted, Counted]], base: Floors) -> Floors:
     measured = [measure(bins, rest, chunk, minimum_rows=LEAST_ROWS) for rest, chunk in pairs]
     effects = [each.effects for each in measured if each.effects]
-    moved = [(each.cdf_gap, each.wasserstein or 0.0, each.psi.excess) for each in effects]
+    moved = [(each.cdf_gap, each.wasserstein or 0.0, math.sqrt(each.psi.excess)) for each in effects]
     # A feature that is null in most chunks has no history of its values, only one of its nulls.
-    values = _limits(moved) if len(moved) >= LEAST_CHUNKS else (0.0, 0.0, 0.0)
-    nulls = _limits([(each.null_gap,) for each in measured])
-    return Floors(*map(max, astuple(base), (*values, *nulls)))
+    cdf_gap, wasserstein, root_psi = _limits(moved) if len(moved) >= LEAST_CHUNKS else (0.0, 0.0, 0.0)
+    (null_gap,) = _limits([(each.null_gap,) for each in measured])
+    return Floors(*map(max, astuple(base), (cdf_gap, wasserstein, root_psi**2, null_gap)))
 
 
 def _limits(effects: Sequence[tuple[float, ...]]) -> tuple[float, ...]:

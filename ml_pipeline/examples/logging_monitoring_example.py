@@ -41,7 +41,9 @@ def run(
     *,
     data: Annotated[Path | None, typer.Option(help="CSV or Parquet file; by default the bundled data set.")] = None,
     target: Annotated[str | None, typer.Option(help="Its column to predict.")] = None,
-    task: Annotated[str | None, typer.Option(help="classification or regression; by default told by the target.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="classification or regression; by default told by the target.")
+    ] = None,
     drop: Annotated[list[str] | None, typer.Option(help="A column to leave out; may be given again.")] = None,
     model_name: Annotated[str | None, typer.Option(help="Names the model and its file.")] = None,
     trees: Annotated[int, typer.Option(help="Size of the forest.")] = 100,

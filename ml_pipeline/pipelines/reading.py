@@ -26,6 +26,9 @@ _FEWEST_OF_A_CLASS: Final = 10
 _ID_NAME: Final = re.compile(
     r"(^|[_\s.-])(id|ids|uuid|guid|index|idx|key|rowid|row_?number|unnamed: ?\d+)$", re.IGNORECASE
 )
+_DATE_FORMATS: Final = ("%Y/%m/%d", "%d.%m.%Y", "%b %d %Y")
+"""Beside ISO 8601; a date like 03/04/2024 is left a text, for nobody can tell which of the two is the month."""
+
 _SECONDS_A_DAY: Final = 86_400.0
 
 
@@ -128,7 +131,9 @@ def _csv(path: Path, content: bytes) -> Any:
             path,
             read_options=options,
             parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=arrow_csv.ConvertOptions(strings_can_be_null=True),
+            convert_options=arrow_csv.ConvertOptions(
+                strings_can_be_null=True, timestamp_parsers=[arrow_csv.ISO8601, *_DATE_FORMATS]
+            ),
         )
     except (pyarrow.ArrowException, OSError) as broken:
         reason = _brief(broken)

@@ -74,7 +74,7 @@ class RunRecorder:
 
         Returns:
             Plain values, ready for JSON: ``run_id``, ``status``, ``started``, ``duration_seconds``, ``operations``,
-            ``alerts``, ``resources``, ``drift``, and the facts.
+            ``alerts``, ``resources``, ``drift``, ``telemetry_errors``, and the facts.
         """
         with self._lock:
             operations = [op for op in self._operations.values() if op["run_id"] == run_id]
@@ -92,6 +92,10 @@ class RunRecorder:
                 "alerts": alerts,
                 "drift": self._drift,
                 "resources": self._samples,
+                "telemetry_errors": [
+                    {"sink": sink, "error": error, "count": count}
+                    for (sink, error), count in sorted(_runtime.tally.telemetry_errors.items())
+                ],
                 **facts,
             }
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import email
 import email.policy
 import html.parser
@@ -19,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +27,7 @@ from ml_pipeline.config import _alert_mail
 from ml_pipeline.config._alert_channels import AlertMessage, EmailChannel
 from ml_pipeline.config._alert_records import Alert, bounded_details, bounded_text
 from ml_pipeline.errors import AlertError, SettingsError
+from tests.config.alerting_world import PASSWORD, Mailbox, Server, authenticator
 from tests.support import free_port, require
 
 SENDER = "pipeline@example.org"
@@ -50,72 +48,6 @@ ALERT = Alert(
     details={"rows": 3, "host": "db<1>", "stacktrace": "Traceback:\n  <module>\nTimeoutError"},
 )
 HEADERS = {"Subject", "From", "To", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"}
-PASSWORD = "correct-horse-battery"
-
-
-class Mailbox:
-    """Keeps what arrives, and answers as a test wants it to."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[Envelope, EmailMessage]] = []
-        self.rcpt: dict[str, str] = {}
-        self.data: list[str] = []
-        self.quit = "221 Bye"
-
-    async def handle_RCPT(  # noqa: N802 - aiosmtpd's own name
-        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
-    ) -> str:
-        """Answer a recipient."""
-        answer = self.rcpt.get(address, "250 OK")
-        if answer.startswith("250"):
-            envelope.rcpt_tos.append(address)
-        return answer
-
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - as above
-        """Take a mail, or refuse it."""
-        answer = self.data.pop(0) if self.data else "250 OK"
-        if answer == "drop":
-            assert server.transport is not None
-            server.transport.close()
-        elif answer.startswith("250"):
-            assert isinstance(envelope.content, bytes)
-            parsed = email.message_from_bytes(envelope.content, policy=email.policy.default)
-            self.received.append((envelope, parsed))
-        return answer
-
-    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - as above
-        """Say goodbye."""
-        return self.quit
-
-
-class Server(Controller):
-    """A server on whatever port is free, which hangs up when it stops."""
-
-    def __init__(self, mailbox: Mailbox, **options: Any) -> None:
-        super().__init__(mailbox, hostname="127.0.0.1", port=0, **options)
-        self._lines: list[SMTP] = []
-
-    def factory(self) -> SMTP:
-        """Make the protocol of one connection."""
-        line: SMTP = super().factory()  # type: ignore[no-untyped-call]
-        self._lines.append(line)
-        return line
-
-    def stop(self, no_assert: bool = False) -> None:
-        """Hang up, then stop."""
-        self.loop.call_soon_threadsafe(self._hang_up)
-        super().stop(no_assert)
-
-    async def _create_server(self) -> asyncio.Server:
-        server = await super()._create_server()
-        assert isinstance(server, asyncio.Server)
-        self.port = server.sockets[0].getsockname()[1]
-        return server
-
-    def _hang_up(self) -> None:
-        for line in self._lines:
-            if line.transport is not None:
-                line.transport.close()
 
 
 StartServer = Callable[..., tuple[Mailbox, int]]
@@ -302,12 +234,6 @@ def test_a_server_that_cannot_encrypt_gets_nothing(start: StartServer) -> None:
     with pytest.raises(smtplib.SMTPNotSupportedError, match="STARTTLS extension not supported"):
         channel(port, security="starttls").send(message())
     assert mailbox.received == []
-
-
-def authenticator(server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
-    """Take one user with one password."""
-    right = isinstance(data, LoginPassword) and (data.login, data.password) == (b"robot", PASSWORD.encode())
-    return AuthResult(success=right, handled=False)
 
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")

@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 import ml_pipeline
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
+from ml_pipeline.config import _lineage_steps as steps
 from ml_pipeline.config._events import Bus, Event, LineageEvent
 from ml_pipeline.config._lineage_recorder import LineageRecorder
+from ml_pipeline.config._lineage_step import About, Origin
 from ml_pipeline.config._lineage_store import EdgeQuery, NodeQuery, Written
 from ml_pipeline.config.data_lineage import (
     LineageTracker,
@@ -146,9 +148,17 @@ class TestRecording:
 
     def test_keeps_the_facts(self, tracker: LineageTracker) -> None:
         """What describes the thing lies on its node; what describes the doing, further arguments included, on its edges."""
-        _, data = tracker.track_data_ingestion("ADNI", "visits", 7, source_uri="s3://x", columns=["age"], name="n", args=1)
+        _, data = tracker.track_data_ingestion(
+            "ADNI", "visits", 7, source_uri="s3://x", columns=["age"], name="n", args=1
+        )
         model = tracker.track_training(
-            [data], "classifier", "1", model_type="forest", metrics={"auc": 0.9}, parameters={"trees": 5}, artifact_sha256="f"
+            [data],
+            "classifier",
+            "1",
+            model_type="forest",
+            metrics={"auc": 0.9},
+            parameters={"trees": 5},
+            artifact_sha256="f",
         )
         assert tracker.node(data).attributes == {"records_count": 7, "columns": ["age"]}
         assert tracker.node(model).attributes == {
@@ -351,12 +361,14 @@ class TestQuestions:
 MISUSES: list[tuple[Callable[[LineageTracker], object], str]] = [
     (
         lambda tracker: tracker.track_training("dataset:nope", "m"),
-        "an input of a step of kind training must have been recorded before it (got 'dataset:nope'); "
-        "it is kept as a node of type 'unknown'; pass the id that a track_* call returned",
+        (
+            "an input of a step of kind training must have been recorded before it (got 'dataset:nope'); "
+            "it is kept as a node of type 'unknown'; pass the id that a track_* call returned"
+        ),
     ),
     (
         lambda tracker: tracker.track_training(None, "m", reason="no data"),  # type: ignore[arg-type]
-        "a step of kind training must have an input (got ()); pass what a track_* call returned",
+        "a step of kind training must have an input (got ()); pass the id that a track_* call returned",
     ),
     (
         lambda tracker: tracker.track_data_ingestion("", "d"),
@@ -450,7 +462,7 @@ def _cycle() -> list[object]:
 
 HOSTILE: list[Any] = [
     "line\nbreak",
-    'quote " apostrophe \' back\\slash',
+    "quote \" apostrophe ' back\\slash",
     "\x1b[31mred\x1b[0m \u202e reversed \x00",
     "</title><script>alert(1)</script>&amp;",
     "\ud800 \uffff",
@@ -479,7 +491,9 @@ class TestHostileValues:
         """As names, versions, ids, facts and keywords; stored within bounds, exported as valid JSON."""
         tracker = LineageTracker(bus=Bus())
         with ml_pipeline.override(strict=False):
-            _, data = tracker.track_data_ingestion(value, value, value, dataset_version=value, columns=value, ended=value)
+            _, data = tracker.track_data_ingestion(
+                value, value, value, dataset_version=value, columns=value, ended=value
+            )
             checked = tracker.track_validation(data, value, passed=value, checks=value)
             features = tracker.track_transformation([value, checked], value, parameters=value, name=value, args=value)
             model = tracker.track_training(features, value, value, metrics=value)
@@ -549,6 +563,7 @@ class TestFailingStore:
         store.error = sqlite3.OperationalError("disk I/O error")
         with ml_pipeline.override(strict=False):
             ids = broken.track_data_ingestion("ADNI", "visits")
+            store.error = None
         assert ids == LineageTracker(MemoryLineageStore(), Bus()).track_data_ingestion("ADNI", "visits")
         assert _runtime.tally.telemetry_errors == {("data_lineage", "OperationalError"): 1}
 
@@ -558,16 +573,13 @@ class TestFailingStore:
         store.error = sqlite3.OperationalError("disk I/O error")
         with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
             LineageTracker(store, Bus()).track_data_ingestion("ADNI", "visits")
+        store.error = None
 
     def test_writes_later_what_the_store_did_not_take(self, published: Published) -> None:
         """Nothing is asked of a failing store for five seconds; then everything is written and told, in order."""
         store, now = BrokenStore(), [0.0]
         recorder = LineageRecorder(lambda: store, published.bus.publish, lambda: None, clock=lambda: now[0])
-        tracker = LineageTracker(MemoryLineageStore(), Bus())
-        told: list[Any] = []
-        tracker._record = lambda step: told.append(step) or ""  # type: ignore[method-assign, func-returns-value]
-        for index in range(3):
-            tracker.track_data_ingestion("s", f"d{index}")
+        told = [steps.ingestion(About(Origin.here()), "s", f"d{index}") for index in range(3)]
         store.error = sqlite3.OperationalError("database is locked")
         with pytest.raises(sqlite3.OperationalError):
             recorder.called(told[0])
@@ -682,7 +694,7 @@ class TestProcesses:
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
     def test_a_forked_child_opens_its_own(self, isolated: Path) -> None:
         """A child goes on recording to the same file, through a connection of its own."""
-        done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", FORK], check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
     def test_follows_the_settings(self, isolated: Path) -> None:

@@ -16,8 +16,9 @@ from ml_pipeline.config._lineage_sqlite import SqliteLineageStore
 from ml_pipeline.config._lineage_store import EdgeQuery, LineageStore, MemoryLineageStore, NodeQuery
 
 
-def node(node_id: str, /, *, type: str = "dataset", at: float = 1.0, **fields: Any) -> NodeRecord:
-    return NodeRecord(**{"node_id": node_id, "type": type, "name": node_id, "first_seen": at, "last_seen": at, **fields})
+def node(node_id: str, /, *, at: float = 1.0, **fields: Any) -> NodeRecord:
+    given: dict[str, Any] = {"node_id": node_id, "type": "dataset", "name": node_id, "first_seen": at, "last_seen": at}
+    return NodeRecord(**given | fields)
 
 
 def edge(source: str, target: str, kind: str = "training", *, at: float = 1.0, **fields: Any) -> EdgeRecord:
@@ -210,7 +211,7 @@ class TestSqliteStore:
         """A write that fails half-way leaves no part of itself, and the store goes on."""
         store = SqliteLineageStore(tmp_path / "lineage.db")
         with pytest.raises(sqlite3.Error):
-            store.write([node("a"), node("b", type=None)], [])  # type: ignore[arg-type]
+            store.write([node("a"), node("b", type=None)], [])
         assert store.nodes(NodeQuery()) == []
         store.write([node("a")], [])
         assert store.count_nodes(NodeQuery()) == 1

@@ -11,7 +11,7 @@ Table = dict[str, NDArray[Any]]
 
 
 def normals(rows: int, features: int, seed: int) -> Table:
-    """Independent standard normal columns ``x0``, ``x1`` …"""
+    """Independent standard normal columns ``x0``, ``x1`` and so on."""
     random = np.random.default_rng(seed)
     return {f"x{i}": random.normal(size=rows) for i in range(features)}
 

@@ -48,7 +48,7 @@ def test_numbers(values: Any, expected: list[float]) -> None:
     [["1.5", "2"], [1, "N/A"], np.array(["a"]), [10**400], [dt.date(2024, 1, 1)], [np.timedelta64(1, "s")], [b"1"]],
 )
 def test_no_numbers(values: Any) -> None:
-    """Text, dates as objects, and integers that no float can hold are no numbers, not even where they could be parsed."""
+    """Text, dates as objects, and integers past every float are no numbers, not even where they could be parsed."""
     assert numbers_of(column(values)) is None
 
 

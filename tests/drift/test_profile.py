@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -129,10 +130,8 @@ def test_altered_fields(data: st.DataObject) -> None:
         | st.lists(st.integers())
         | st.just({"x": 1})
     )
-    try:
-        ReferenceProfile.from_json(json.dumps(document))
-    except DriftInputError as error:
-        assert error.remedy
+    with contextlib.suppress(DriftInputError):
+        assert ReferenceProfile.from_json(json.dumps(document)).bins
 
 
 @pytest.mark.parametrize(

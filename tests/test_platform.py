@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ml_pipeline import _platform
+from tests.processes import in_fork
+from tests.support import eventually
+
+STAT = "4321 (evil) name) R 1 4321 4321 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 {start} 1 1 1 1 1 1\n"
+
+
+def fake_proc(folder: Path, **stats: str) -> Path:
+    """Make a process file system in which these processes live, and we ourselves."""
+    for pid, stat in {"self": STAT.format(start=1), **stats}.items():
+        (folder / pid.lstrip("p")).mkdir()
+        (folder / pid.lstrip("p") / "stat").write_text(stat, encoding="ascii")
+    return folder
+
+
+def test_the_start_of_a_process_is_read_past_its_name(tmp_path: Path) -> None:
+    """A process may call itself anything, brackets and blanks included."""
+    proc = fake_proc(tmp_path, p4321=STAT.format(start=777))
+    assert _platform.process_start(4321, proc=proc) == "777"
+
+
+@pytest.mark.parametrize("state", ["Z", "X", "x"])
+def test_a_zombie_is_gone(state: str, tmp_path: Path) -> None:
+    """It runs no code any more, though its parent has not asked how it ended."""
+    proc = fake_proc(tmp_path, p4321=STAT.format(start=777).replace(" R ", f" {state} "))
+    assert _platform.process_start(4321, proc=proc) is None
+
+
+def test_a_process_that_is_not_there_is_gone(tmp_path: Path) -> None:
+    """Where the process file system shows others, its silence counts."""
+    assert _platform.process_start(4321, proc=fake_proc(tmp_path)) is None
+
+
+@pytest.mark.parametrize("broken", ["missing", "short", "empty"])
+def test_without_a_process_file_system_psutil_is_asked(broken: str, tmp_path: Path) -> None:
+    """Other systems have none, and some containers an unusual one."""
+    if broken != "missing":
+        fake_proc(tmp_path, **{f"p{os.getpid()}": "1 (x) R 1\n" if broken == "short" else ""})
+    assert _platform.process_start(os.getpid(), proc=tmp_path) == f"{psutil.Process().create_time():.2f}"
+
+
+@pytest.mark.parametrize("pid", [-1, 2**31 - 1, 2**64])
+def test_no_process_has_an_impossible_id(pid: int, tmp_path: Path) -> None:
+    """A damaged journal may name any number."""
+    assert _platform.process_start(pid) is None
+    assert _platform.process_start(pid, proc=tmp_path) is None
+
+
+@pytest.mark.parametrize("proc", [Path("/proc"), Path("/nowhere")])
+def test_a_process_is_told_from_one_that_ended(proc: Path) -> None:
+    """From its start to its end the answer is the same; then, even before it is reaped, there is none."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        started = _platform.process_start(child.pid, proc=proc)
+        assert started is not None
+        assert _platform.process_start(child.pid, proc=proc) == started
+        child.kill()
+        eventually(lambda: _platform.process_start(child.pid, proc=proc) is None)
+    finally:
+        child.kill()
+        child.communicate()
+    assert _platform.process_start(child.pid, proc=proc) is None
+
+
+def test_a_lock_keeps_other_processes_out_until_it_is_given_up(tmp_path: Path) -> None:
+    """Advisory, exclusive, and gone with the process that held it."""
+    import fcntl
+
+    path = tmp_path / "lock"
+
+    def try_lock() -> str:
+        with path.open("ab") as other:
+            try:
+                fcntl.flock(other.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return "kept out"
+            return "in"
+
+    with path.open("ab") as file:
+        _platform.lock_exclusive(file.fileno())
+        assert in_fork(try_lock) == "kept out"
+        _platform.unlock(file.fileno())
+        assert in_fork(try_lock) == "in"
+
+
+def test_without_locks_one_process_a_file_is_the_users_promise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A system without ``fcntl`` runs the same pipeline."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with (tmp_path / "lock").open("ab") as file:
+        _platform.lock_exclusive(file.fileno())
+        _platform.unlock(file.fileno())
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    """Its folder is made, its content is the new one, and nothing else is left."""
+    path = tmp_path / "a" / "b" / "nodes.json"
+    for content in (b"old", b"", b"x" * 1_000_000):
+        _platform.replace_durably(path, content)
+        assert path.read_bytes() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_replacement_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk, or when Ctrl-C comes in the middle; and no half-written file beside it."""
+    path = tmp_path / "nodes.json"
+    _platform.replace_durably(path, b"old")
+    for stopped in (OSError(errno.ENOSPC, "disk full"), KeyboardInterrupt()):
+
+        def fail(descriptor: int, stopped: BaseException = stopped) -> None:
+            raise stopped
+
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(type(stopped)):
+            _platform.replace_durably(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.glob("*nodes*")) == [path]
+
+
+def test_threads_that_replace_one_file_do_not_mix(tmp_path: Path) -> None:
+    """The file holds what one of them wrote, whole, at every moment."""
+    path, failures = tmp_path / "nodes.json", []
+    contents = [bytes([letter]) * 200_000 for letter in b"abcd"]
+    together = threading.Barrier(len(contents) + 1)
+
+    def replace(content: bytes) -> None:
+        together.wait()
+        try:
+            for _ in range(10):
+                _platform.replace_durably(path, content)
+        except OSError as failed:
+            failures.append(failed)
+
+    _platform.replace_durably(path, contents[0])
+    threads = [threading.Thread(target=replace, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    together.wait()
+    while any(thread.is_alive() for thread in threads):
+        assert path.read_bytes() in contents
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert [each.name for each in tmp_path.glob("*nodes*")] == ["nodes.json"]
+
+
+def test_an_action_runs_in_forked_children(tmp_path: Path) -> None:
+    """In the child, not in the parent."""
+    pids: list[int] = []
+    _platform.after_fork_in_child(lambda: pids.append(os.getpid()))
+    assert in_fork(lambda: pids == [os.getpid()])
+    assert pids == []
+
+
+def test_without_fork_nothing_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that cannot fork has no children to prepare."""
+    monkeypatch.delattr(os, "register_at_fork")
+    _platform.after_fork_in_child(pytest.fail)
