@@ -37,7 +37,7 @@ $(STAMP)-dev: requirements-dev.lock $(STAMP)
 	@touch $@
 
 demo: setup  ## Run the example pipeline on a bundled data set; no server needed. ARGS='--fail-at train' shows a failure
-	@$(BIN)/python ml_pipeline/examples/logging_monitoring_example.py $(ARGS)
+	@$(BIN)/python ml_pipeline/examples/logging_monitoring_example.py --drift $(ARGS)
 
 test: setup-dev  ## Run all tests
 	@$(BIN)/python -m pytest $(TESTS) -n 2 --cov --cov-report=term:skip-covered $(ARGS)
@@ -52,23 +52,30 @@ format: setup-dev  ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup  ## Measure what observing costs, beside the same work without it
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)-bench/.installed  ## Measure what observing costs, beside the same work without it and beside peers
+	@$(VENV)-bench/bin/python -m benchmarks $(ARGS)
+
+# An environment of its own: a peer's requirements must not decide ours.
+$(VENV)-bench/.installed: requirements-bench.lock
+	@$(PYTHON) -m venv $(VENV)-bench
+	@echo "installing the peers into $(VENV)-bench/ ..."
+	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@touch $@
 
 docs: setup-dev  ## Write the reference documentation anew from the code
 	@$(BIN)/python docs/build_reference.py
 
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml
+
 lock: setup-dev  ## Resolve the dependencies anew
-	@for what in "" dev bench; do \
-		$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml \
-			--extra tables $${what:+--extra $$what} --extra build $${what:+-c requirements.lock} \
-			-o requirements$${what:+-$$what}.lock; \
-	done
+	@$(COMPILE) --extra tables --extra build -o requirements.lock
+	@$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock
+	@$(COMPILE) --extra bench -o requirements-bench.lock
 
 clean:  ## Remove caches and what was built; keeps logs, data and models
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* benchmarks/results
-	@find . -name __pycache__ -not -path './.venv/*' -type d -exec rm -rf {} +
+	@find . -name __pycache__ -not -path './.venv*' -type d -exec rm -rf {} +
 
 purge: clean  ## Remove logs, data, models and .venv/ too; asks first (YES=1 does not)
 	@[ "$(YES)" = 1 ] || { printf 'remove logs, the audit trail, lineage, alerts, models and .venv? [y/N] '; read answer; [ "$$answer" = y ]; }
-	@rm -rf ml_pipeline/logs ml_pipeline/data_storage artifacts $(VENV)
+	@rm -rf ml_pipeline/logs ml_pipeline/data_storage artifacts $(VENV) $(VENV)-bench

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import import_cost, pipeline_overhead
+from benchmarks import drift_cost, import_cost, pipeline_overhead
 from benchmarks.harness import Case, measure, table
 
 GROUPS: dict[str, tuple[str, list[Case], dict[str, str], int | None]] = {
@@ -19,6 +19,12 @@ GROUPS: dict[str, tuple[str, list[Case], dict[str, str], int | None]] = {
         "Fixed cost of a run: start to end of the process",
         pipeline_overhead.FIXED,
         {"whole_s": "wall, s", "peak_mb": "peak memory, MB"},
+        0,
+    ),
+    "drift": (
+        "Drift check of 500,000 rows and 20 features",
+        drift_cost.CASES,
+        {"check_s": "check, s", "peak_mb": "peak memory, MB"},
         0,
     ),
     "import": ("Import", import_cost.CASES, {"ms": "ms", "modules": "modules"}, None),
@@ -38,6 +44,8 @@ def main() -> None:
         title, cases, quantities, baseline = GROUPS[name]
         results = measure(cases, rounds=arguments.rounds, say=lambda line: print(line, file=sys.stderr))
         print(table(title, results, quantities, baseline))
+        if name == "drift":
+            print(drift_cost.accuracy())
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """The drift check beside the least any check could do, and beside Evidently; then its false alarms and its power.
 
 ``floor``, ``ours`` and ``evidently`` each take what their ``fit_*`` prepared and check one batch once, so that a
-harness can time them interleaved. Run as a script it prints both tables::
+harness can time them interleaved (`CASES`; `PEERS` take minutes). As a program it prints both tables::
 
-    python benchmarks/drift_check.py [--rows 500000] [--repetitions 200] [--evidently]
+    python -m benchmarks.drift_check [--rows 500000] [--repetitions 200] [--evidently]
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.harness import Case
 from ml_pipeline.drift import ReferenceProfile, check
 
 if TYPE_CHECKING:
@@ -26,6 +28,24 @@ if TYPE_CHECKING:
 
     Table = dict[str, NDArray[Any]]
     Shares = dict[str, tuple[Any, NDArray[np.float64]]]
+
+_MEASURE = """
+import json, sys, time
+from benchmarks import drift_check
+fit, run, rows = getattr(drift_check, sys.argv[1]), getattr(drift_check, sys.argv[2]), int(sys.argv[3])
+reference, batch = fit(drift_check.make_data(rows, 1)), drift_check.make_data(rows, 2)
+if run is drift_check.evidently:
+    batch = fit(batch)
+begin = time.perf_counter()
+run(reference, batch)
+print(json.dumps({"s": time.perf_counter() - begin}))
+"""
+
+CASES = [
+    Case("numpy PSI on quantile bins", _MEASURE, ("fit_floor", "floor", "500000")),
+    Case("ml_pipeline.drift", _MEASURE, ("fit_ours", "ours", "500000")),
+]
+PEERS = [Case("Evidently", _MEASURE, ("fit_evidently", "evidently", "500000"))]
 
 BINS = 10
 SHIFTED = "normal_0"
@@ -154,10 +174,9 @@ def evidently(reference: Any, batch: Any) -> Any:
     Returns:
         Its result as a dict.
     """
-    from evidently import Report
-    from evidently.presets import DataDriftPreset
-
-    return Report([DataDriftPreset()]).run(batch, reference).dict()
+    report = import_module("evidently").Report
+    preset = import_module("evidently.presets").DataDriftPreset
+    return report([preset()]).run(batch, reference).dict()
 
 
 def simulate(reference_rows: int, repetitions: int, shift: float = 0.0) -> float:

@@ -99,8 +99,8 @@ def cli_page() -> str:
     lines = ["# Command line\n", "`ml-pipeline` and `python -m ml_pipeline` are the same.\n"]
     rows = [(f"`ml-pipeline {_command_name(c)}`", _first_line(c.callback)) for c in app.registered_commands]
     for group in app.registered_groups:
-        for command in group.typer_instance.registered_commands if group.typer_instance else ():
-            rows.append((f"`ml-pipeline {group.name} {_command_name(command)}`", _first_line(command.callback)))
+        commands = group.typer_instance.registered_commands if group.typer_instance else ()
+        rows += [(f"`ml-pipeline {group.name} {_command_name(c)}`", _first_line(c.callback)) for c in commands]
     return "\n".join(lines) + "\n" + _table(("command", "what it does"), rows)
 
 

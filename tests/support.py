@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,15 +63,22 @@ def run_example(*arguments: str, **environment: str) -> subprocess.CompletedProc
     )
 
 
-def start_example(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """Start the example pipeline in the working directory; whoever starts it stops it."""
-    return subprocess.Popen(
+@contextmanager
+def started_example(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Start the example pipeline in the working directory, and make sure that it does not outlive the block."""
+    process = subprocess.Popen(
         example_command(arguments),
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
 
 
 def example_command(arguments: Sequence[str]) -> list[str]:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from ml_pipeline.config.data_lineage import lineage_tracker
 
 from ml_pipeline.cli import main
+from ml_pipeline.config.data_lineage import lineage_tracker
 from ml_pipeline.config.logging_config import audit_logger
 
 

@@ -77,7 +77,7 @@ def test_every_name_is_in_the_reference_and_back() -> None:
 def test_every_variable_a_page_names_exists() -> None:
     """No page tells of a setting that the package does not know."""
     known = {environment_name(field) for field in Settings.model_fields}
-    for page in PAGES:
+    for page in [*PAGES, ROOT / ".env.example"]:
         named = set(re.findall(r"\bML_PIPELINE_[A-Z][A-Z_]*[A-Z]\b", page.read_text("utf-8")))
         assert named <= known, page
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support import example_command, free_port, run_example
 
 LOGS = Path("ml_pipeline/logs")
@@ -133,7 +134,9 @@ def test_metrics_port_of_the_command_line_taken(isolated: Path) -> None:
         port = taken.getsockname()[1]
         done = _run("--metrics-port", str(port))
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: the metrics port must be free and 127.0.0.1 an address of this machine (got {port})")
+    assert done.stderr.startswith(
+        f"error: the metrics port must be free and 127.0.0.1 an address of this machine (got {port})"
+    )
     assert done.stderr.count("\n") == 1
 
 
@@ -180,7 +183,9 @@ def test_killed_at_random_moments(isolated: Path) -> None:
     assert not list((DATA / "operations").glob("*.jsonl")), "no journal is left when nothing is open"
     events = [line for line in _lines(LOGS / "ml_pipeline.log") if "event" in line.get("context", {})]
     started = {line["operation_id"] for line in events if line["context"]["event"] == "start"}
-    ended = [line["operation_id"] for line in events if line["context"]["event"] in ("complete", "fail", "cancel", "abandon")]
+    ended = [
+        line["operation_id"] for line in events if line["context"]["event"] in ("complete", "fail", "cancel", "abandon")
+    ]
     assert set(ended) == started, "every operation that started has its end, here or at a later start"
 
 

@@ -11,27 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import eventually, free_port, require, run_example, start_example
 
 from ml_pipeline import configure
 from ml_pipeline.config.operation_logger import operation_logger
 from ml_pipeline.config.prometheus_metrics import push_metrics
 from ml_pipeline.errors import SettingsError
+from tests.support import eventually, free_port, require, run_example, started_example
 
 LOG = Path("ml_pipeline/logs/ml_pipeline.log")
 
 
 def _ended(name: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in LOG.read_text().splitlines()] if LOG.exists() else []
+    written = LOG.read_text().rpartition("\n")[0] if LOG.exists() else ""  # the last line may be half read
+    lines = [json.loads(line) for line in written.splitlines()]
     return [line for line in lines if line.get("operation") == name and line["context"].get("event") == "complete"]
 
 
 def test_rounds_until_sigterm(isolated: Path) -> None:
     """Rounds of fresh batches, a training every second one; SIGTERM lets the round finish and the exit code is 0."""
-    process = start_example("--loop", "0.05", "--retrain-every", "2")
-    eventually(lambda: len(_ended("batch_run")) >= 3 and len(_ended("pipeline_run")) >= 2, seconds=60)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
+    with started_example("--loop", "0.05", "--retrain-every", "2") as process:
+        eventually(lambda: len(_ended("batch_run")) >= 3 and len(_ended("pipeline_run")) >= 2, seconds=60)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     assert "Traceback" not in stderr
     events = [json.loads(line)["context"].get("event") for line in LOG.read_text().splitlines()]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ml_pipeline.config._alert_records import Alert
     from ml_pipeline.settings import Settings
 
-__all__ = ["AlertChannel", "AlertMessage", "EmailChannel"]
+__all__ = ["AlertChannel", "AlertMessage", "EmailChannel", "refuse_namesakes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,17 @@ class AlertChannel(Protocol):
             Exception: If it may be delivered later; it is tried again. No text of an exception holds a secret.
         """
         ...
+
+
+def refuse_namesakes(channels: Sequence[AlertChannel]) -> None:
+    """Make sure that the outbox can tell the channels apart.
+
+    Raises:
+        AlertError: If two of them have the same name.
+    """
+    names = [channel.name for channel in channels]
+    if len(set(names)) < len(names):
+        raise AlertError("each alert channel must have a name of its own", names, "rename one of them")
 
 
 class EmailChannel:

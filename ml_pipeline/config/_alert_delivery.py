@@ -62,9 +62,6 @@ class Deliverer:
         on_delivery: Told of each attempt.
         timeout_seconds: How long one attempt, and the end of the process, may take.
         jitter: Returns a random number from 0 to 1.
-
-    Raises:
-        AlertError: If two channels have the same name.
     """
 
     def __init__(
@@ -79,9 +76,6 @@ class Deliverer:
     ) -> None:
         self._store = store
         self._channels = {channel.name: channel for channel in channels}
-        if len(self._channels) < len(channels):
-            names = [channel.name for channel in channels]
-            raise AlertError("each alert channel must have a name of its own", names, "rename one of them")
         self._clock = clock
         self._on_delivery = on_delivery
         self._timeout_seconds = timeout_seconds

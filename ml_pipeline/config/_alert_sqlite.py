@@ -110,7 +110,10 @@ SELECT * FROM alerts WHERE {_SAME_IDENTITY} AND state <> 'resolved'
     AND time > :time - :cooldown AND time < :time + :cooldown
 ORDER BY (model = :model) + (error_type = :error_type) + (feature = :feature) DESC, sequence DESC LIMIT 1
 """  # noqa: S608 - a constant
-_SUPERSEDE: Final = f"UPDATE alerts SET active = 0 WHERE active = 1 AND {_SAME_IDENTITY}"  # noqa: S608 - a constant
+_SUPERSEDE: Final = """
+UPDATE alerts SET active = 0 WHERE active = 1 AND kind = :kind AND pipeline = :pipeline AND operation = :operation
+    AND model = :model AND feature = :feature AND error_type = :error_type
+"""
 
 # A place without a failure is the alert's own operation, where whatever is said is about that alert.
 _AT_PLACE: Final = """

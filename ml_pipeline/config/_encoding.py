@@ -220,11 +220,11 @@ def _mark(plain: Any, what: str) -> None:
 
 
 def _array(value: Any) -> object:
-    shape = value.shape
-    if hasattr(value, "tolist") and isinstance(shape, tuple) and math.prod(shape) <= _SHOWN_ELEMENTS:
+    shape = value.shape  # of its class, as all that is asked here: a table may have columns of these names
+    if hasattr(type(value), "tolist") and isinstance(shape, tuple) and math.prod(shape) <= _SHOWN_ELEMENTS:
         plain = value.tolist()
         return _printed(plain) if type(plain) is type(value) else plain
-    dtype = f" {value.dtype}" if hasattr(type(value), "dtype") else ""  # a table may have a column of that name
+    dtype = f" {value.dtype}" if hasattr(type(value), "dtype") else ""
     return f"<{type(value).__name__} {shape}{dtype}>"
 
 

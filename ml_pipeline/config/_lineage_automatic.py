@@ -128,12 +128,14 @@ class _Facts:
         name, version = self.text(name_key), self.text(version_key)
         if not name:
             return (), ()
-        kept = [node for node in self._store.nodes(NodeQuery(name=name)) if node.type in types]
-        fitting = [node for node in kept if version in ("", node.version)]
-        if fitting:
-            return (max(fitting, key=lambda node: node.last_seen).node_id,), ()
-        node = described(types[-1], name, version)
-        return (node.node_id,), (node,)
+        exact = [described(node_type, name, version) for node_type in types]
+        if version:
+            kept = self._store.nodes(NodeQuery(ids=[node.node_id for node in exact]))
+        else:
+            kept = [node for type_ in types for node in self._store.nodes(NodeQuery(type=type_, name=name, newest=1))]
+        if kept:
+            return (max(kept, key=lambda node: node.last_seen).node_id,), ()
+        return (exact[-1].node_id,), (exact[-1],)
 
 
 def _ingestion(facts: _Facts) -> Step | None:

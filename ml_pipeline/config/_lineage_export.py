@@ -10,7 +10,6 @@ from ml_pipeline import _runtime
 from ml_pipeline._platform import replace_durably
 from ml_pipeline.config._encoding import encode, one_line, rfc3339
 from ml_pipeline.config._lineage_store import EdgeQuery, LineageStore, NodeQuery
-from ml_pipeline.config._lineage_svg import to_svg
 from ml_pipeline.config._lineage_view import View, arrow_label, detail, heading, summary, view
 from ml_pipeline.config._worker import Worker
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["LineageFiles", "to_dot"]
 
 _SHORTEST_SECONDS: Final = 1.0
+_PAUSE_FACTOR: Final = 10.0  # a graph that takes long to write is written less often: a tenth of one core at most
 _NODES_IN_SVG: Final = 300
 _NODES_IN_DOT: Final = 2_000
 
@@ -60,7 +60,7 @@ class LineageFiles:
         self._stale = True
 
     def run_ended(self) -> None:
-        """Bring the files up to date soon, at most once a second."""
+        """Bring the files up to date soon; at most once a second, and less often the longer it takes."""
         if self._stale and self._most_nodes is not None:
             self._worker.submit("export", self._update, delay_seconds=max(0.0, self._next - self._clock()))
 
@@ -91,6 +91,8 @@ class LineageFiles:
 
     def write_svg(self, path: Path | None, run_id: str | None) -> Path:
         """Write the drawing; see `LineageTracker.export_svg`."""
+        from ml_pipeline.config._lineage_svg import to_svg  # drawing is for later than the import of this module
+
         return self._write_text(path, "lineage.svg", to_svg, run_id, _NODES_IN_SVG)
 
     def _write_text(
@@ -103,14 +105,15 @@ class LineageFiles:
         return path
 
     def _update(self) -> None:
-        self._next = self._clock() + _SHORTEST_SECONDS
+        began, done = self._clock(), False
         self._stale = False  # before reading: what is recorded from here on makes the files stale again
-        done = False
         try:
             self._write_all()
             done = True
         finally:
             self._stale = self._stale or not done
+            pause = max(_SHORTEST_SECONDS, _PAUSE_FACTOR * (self._clock() - began))
+            self._next = began + pause
 
     def _write_all(self) -> None:
         count = self._store().count_nodes(NodeQuery())

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 __all__ = ["BOX_HEIGHT", "BOX_WIDTH", "COLUMN_GAP", "Geometry", "Point", "Route", "arrange"]
 
-BOX_WIDTH: Final = 184.0
+BOX_WIDTH: Final = 208.0
 BOX_HEIGHT: Final = 64.0
 COLUMN_GAP: Final = 132.0
 _ROW_GAP: Final = 20.0
 _BEND_HEIGHT: Final = 8.0
-_LABEL_X: Final = 0.44
-_LABEL_Y: Final = 0.38
+_LABEL_X: Final = 0.42
+_LABEL_Y: Final = 0.35
 """A place on an S-shaped curve, as shares of its width and height: before the middle, where arrows cross."""
 _PORT_STEP: Final = 12.0
 _PORT_MARGIN: Final = 12.0

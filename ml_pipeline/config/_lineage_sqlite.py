@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS nodes (
     last_seen REAL NOT NULL,
     automatic INTEGER NOT NULL
 );
-CREATE INDEX IF NOT EXISTS nodes_by_name ON nodes (name);
+CREATE INDEX IF NOT EXISTS nodes_by_name ON nodes (name, type, last_seen);
 CREATE INDEX IF NOT EXISTS nodes_by_run ON nodes (run_id);
 CREATE INDEX IF NOT EXISTS nodes_by_time ON nodes (last_seen);
 CREATE TABLE IF NOT EXISTS edges (

@@ -223,6 +223,7 @@ def _step(
     given = (inputs,) if isinstance(inputs, str) else inputs
     taken = tuple(dict.fromkeys(given[:MOST_INPUTS]))
     told = known({**facts, **about.attributes})
+    status = name_of(about.status)
     nodes = (*made, target)
     if not taken:  # no edge to keep the facts on
         target = replace(target, attributes={**target.attributes, **told})
@@ -232,14 +233,14 @@ def _step(
         target=target,
         inputs=taken,
         made=made,
-        status="complete" if about.status == "complete" else "failed",
+        status="complete" if status == "complete" else "failed",
         facts=told,
-        problems=tuple(_problems(kind, about.status, given, taken, nodes)),
+        problems=tuple(_problems(kind, status, given, taken, nodes)),
     )
 
 
 def _problems(
-    kind: str, status: object, given: tuple[str, ...], taken: tuple[str, ...], nodes: Iterable[LineageNode]
+    kind: str, status: str, given: tuple[str, ...], taken: tuple[str, ...], nodes: Iterable[LineageNode]
 ) -> Iterable[LineageError]:
     for node in nodes:
         if not node.name:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import re
 import unicodedata
 from typing import TYPE_CHECKING, Final
-from xml.sax.saxutils import escape, quoteattr
 
 from ml_pipeline.config._encoding import one_line, rfc3339
 from ml_pipeline.config._lineage_geometry import BOX_HEIGHT, BOX_WIDTH, COLUMN_GAP, Geometry, Point, Route, arrange
@@ -27,6 +27,8 @@ _LEGEND_ITEM: Final = 112.0
 _LEAST_WIDTH: Final = 620.0
 _PADDING: Final = 18.0
 _TOOLTIP_CHARACTERS: Final = 300
+_BOLD: Final = 1.1
+"""How much wider bold text is."""
 
 _COLOURS: Final = {
     "source": ("#57606a", "#9aa4af"),
@@ -47,7 +49,7 @@ text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Aria
 .title{font-size:18px;font-weight:600}
 .note,.detail,.key{font-size:12px}
 .type{font-size:10px;font-weight:600;letter-spacing:.08em}
-.name{font-size:14px;font-weight:600}
+.name{font-size:13px;font-weight:600}
 .note,.detail,.label{fill:#59636e}
 .label{font-size:11px;text-anchor:middle;paint-order:stroke;stroke:#ffffff;stroke-width:5px;stroke-linejoin:round}
 .arrow{fill:none;stroke:#8c959f;stroke-width:1.5}
@@ -87,7 +89,8 @@ def to_svg(shown: View) -> str:
     height = legend_top + legend_height + _MARGIN / 2
     return "\n".join(
         (
-            '<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="lineage-title lineage-summary"',
+            '<svg xmlns="http://www.w3.org/2000/svg" class="lineage" role="img"',
+            '  aria-labelledby="lineage-title lineage-summary"',
             f'  width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">',
             '<title id="lineage-title">Data lineage</title>',
             f'<desc id="lineage-summary">{_text(summary(shown))}</desc>',
@@ -118,10 +121,19 @@ _HEADS: Final = "<defs>{}{}</defs>".format(
 
 
 def _style() -> str:
-    light = "".join(f".{kind}{{fill:{colour};stroke:{colour}}}" for kind, (colour, _) in _COLOURS.items())
-    dark = "".join(f".{kind}{{fill:{colour};stroke:{colour}}}" for kind, (_, colour) in _COLOURS.items())
-    plain = "text.type{stroke:none}.bar{stroke:none}"
-    return f"{_STYLE}{light}{plain}\n@media (prefers-color-scheme:dark){{{_DARK_STYLE}{dark}{plain}}}\n"
+    """Return the rules for light paper and for dark; none of them reaches a page that the drawing is set into."""
+    light, dark = ("\n".join(_rules_of_types(paper)) for paper in (0, 1))
+    return f"{_scoped(_STYLE + light)}@media (prefers-color-scheme:dark){{\n{_scoped(_DARK_STYLE + dark)}}}\n"
+
+
+def _rules_of_types(paper: int) -> list[str]:
+    rules = [f".{kind}{{fill:{colours[paper]};stroke:{colours[paper]}}}" for kind, colours in _COLOURS.items()]
+    return [*rules, "text.type,.bar{stroke:none}"]
+
+
+def _scoped(rules: str) -> str:
+    lines = (line.partition("{") for line in rules.strip().splitlines())
+    return "".join(f"{','.join(f'.lineage {one}' for one in which.split(','))}{{{what}\n" for which, _, what in lines)
 
 
 def _graph(shown: View, ends: Sequence[tuple[int, int]], geometry: Geometry) -> list[str]:
@@ -158,26 +170,34 @@ def _curve(points: Sequence[Point]) -> str:
 
 def _label(arrow: Arrow, route: Route) -> str:
     css = "label failed" if arrow.status == "failed" else "label"
-    label = _shortened(arrow_label(arrow), COLUMN_GAP - 16, 11)
+    label = _shortened(arrow_label(arrow), COLUMN_GAP - 12, 11)
     return f'<text class="{css}" x="{route.label[0]:.1f}" y="{route.label[1] + 4:.1f}">{_text(label)}</text>'
 
 
 def _box(node: NodeRecord, corner: Point) -> str:
     kind = node.type if node.type in _COLOURS else UNKNOWN
+    name, fact = heading(node), detail(node)
     room = BOX_WIDTH - _PADDING - 8
-    seen = f"{node.type} {heading(node)[:_TOOLTIP_CHARACTERS]}, {detail(node)[:_TOOLTIP_CHARACTERS]}"
-    told = f"{seen}, first recorded {rfc3339(node.first_seen)}, {node.node_id[:_TOOLTIP_CHARACTERS]}"
-    lower = 0 if detail(node) else 8
+    lower = 0 if fact else 8
     size = f'width="{BOX_WIDTH:.0f}" height="{BOX_HEIGHT:.0f}"'
+    x = f'x="{_PADDING:.0f}"'
+    kind_shown = _shortened(node.type.upper(), room, 11 * _BOLD)
     return (
-        f'<g class="node" data-id={quoteattr(_text_of(node.node_id))}'
-        f' transform="translate({corner[0]:.1f} {corner[1]:.1f})"><title>{_text(told)}</title>'
+        f'<g class="node" data-id="{_text(node.node_id)}"'
+        f' transform="translate({corner[0]:.1f} {corner[1]:.1f})"><title>{_text(_told(node))}</title>'
         f'<rect class="paper" {size} rx="8"/><rect class="box {kind}" {size} rx="8"/>'
         f'<path class="bar {kind}" d="M8 0H5V{BOX_HEIGHT:.0f}H8a8 8 0 0 1 -8 -8V8a8 8 0 0 1 8 -8z"/>'
-        f'<text class="type {kind}" x="{_PADDING:.0f}" y="{18 + lower}">{_text(node.type.upper())}</text>'
-        f'<text class="name" x="{_PADDING:.0f}" y="{37 + lower}">{_text(_shortened(heading(node), room, 14))}</text>'
-        f'<text class="detail" x="{_PADDING:.0f}" y="54">{_text(_shortened(detail(node), room, 12))}</text></g>'
+        f'<text class="type {kind}" {x} y="{18 + lower}">{_text(kind_shown)}</text>'
+        f'<text class="name" {x} y="{37 + lower}">{_text(_shortened(name, room, 13 * _BOLD))}</text>'
+        f'<text class="detail" {x} y="54">{_text(_shortened(fact, room, 12))}</text></g>'
     )
+
+
+def _told(node: NodeRecord) -> str:
+    """Say in a tooltip what the box has no room for."""
+    parts = (f"{node.type} {heading(node)}", node.version, detail(node), node.node_id)
+    told = ", ".join(part[:_TOOLTIP_CHARACTERS] for part in parts if part)
+    return f"{told}, first recorded {rfc3339(node.first_seen)}"
 
 
 def _legend(shown: View, room: float) -> tuple[list[str], float]:
@@ -215,24 +235,21 @@ def _shortened(text: str, width: float, size: float) -> str:
 
 
 def _width(text: Sequence[str]) -> float:
-    """Estimate the width of a text in ems; generous, because the reader's font is not known here."""
+    """Estimate the width of a text in ems: that of DejaVu Sans, the widest font that a browser is likely to take."""
     return sum(_character_width(character) for character in text)
 
 
 def _character_width(character: str) -> float:
     if unicodedata.east_asian_width(character) in "WF":
         return 1.05
-    if character in "ijlftrI.,:;'|!()[]/ -":
-        return 0.37
-    return 0.86 if character in "mwMW@%—…" else 0.64 if character.isupper() else 0.58
+    if character in "ijlftrI.,:;'|!()[]/ -·":
+        return 0.39
+    return 0.95 if character in "mwMW@%—…" else 0.7 if character.isupper() else 0.62
 
 
 def _text(text: str) -> str:
-    return escape(_text_of(text))
-
-
-def _text_of(text: str) -> str:
-    return _NOT_IN_XML.sub("\ufffd", one_line(text))
+    """Return a text as it may stand in an element or a quoted attribute."""
+    return html.escape(_NOT_IN_XML.sub("\ufffd", one_line(text)))
 
 
 _NOT_IN_XML: Final = re.compile("[\ud800-\udfff\ufffe\uffff]")

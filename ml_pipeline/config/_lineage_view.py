@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["Arrow", "View", "arrow_label", "detail", "heading", "summary", "view"]
 
 MOST_ARROWS: Final = 2_000
-_SHORT_DIGEST: Final = 12
+_TIMES: Final = "\u00d7"
+_SHORT_DIGEST: Final = 8
+_DIGEST: Final = re.compile("[0-9a-f]{12,}")
 _FOR_ANOTHERS_SAKE: Final = frozenset({VALIDATION, DEPLOYMENT, BATCH})
 """Types whose version is the digest of the node that they belong to, which tells a reader nothing."""
 
@@ -123,13 +126,12 @@ def detail(node: NodeRecord) -> str:
 
 def arrow_label(arrow: Arrow) -> str:
     """Say the kinds of an arrow's edges, and how many there are of each."""
-    kinds = "; ".join(kind if count == 1 else f"{kind}, {count:,} times" for kind, count in arrow.kinds)
+    kinds = ", ".join(kind if count == 1 else f"{kind} {_TIMES}{count:,}" for kind, count in arrow.kinds)
     return f"{kinds} failed" if arrow.status == "failed" else kinds
 
 
 def _version(version: str) -> str:
-    is_digest = len(version) > _SHORT_DIGEST and set(version) <= set("0123456789abcdef")
-    return version[:_SHORT_DIGEST] if is_digest else version
+    return version[:_SHORT_DIGEST] if _DIGEST.fullmatch(version) and not version.isdecimal() else version
 
 
 def _counted(count: object, noun: str) -> str:

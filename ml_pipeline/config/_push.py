@@ -44,7 +44,8 @@ def push_metrics(
     with _runtime.guard("pushgateway"):
         gateway = url or settings.pushgateway_url
         if not gateway:
-            raise SettingsError("pushing metrics needs a gateway", remedy="give url, or set ML_PIPELINE_PUSHGATEWAY_URL")
+            remedy = "give url, or set ML_PIPELINE_PUSHGATEWAY_URL"
+            raise SettingsError("pushing metrics needs a gateway", remedy=remedy)
         push_to_gateway(gateway, job or settings.name, registry, dict(grouping or {}), timeout_seconds, _by_requests)
         return True
     return False
@@ -53,7 +54,7 @@ def push_metrics(
 def _by_requests(
     url: str, method: str, timeout: float | None, headers: list[tuple[str, str]], data: bytes
 ) -> Callable[[], None]:
-    """prometheus-client's handler protocol, over requests: its connection errors are clear and its proxies are known."""
+    """prometheus-client's handler protocol over requests, whose errors are clear and which knows about proxies."""
 
     def send() -> None:
         import requests
@@ -66,6 +67,7 @@ def _by_requests(
             ) from unreachable
         if not answer.ok:
             reason = " ".join(answer.text.split())[:200]
-            raise SettingsError("the Pushgateway must take the metrics", f"{answer.status_code} {reason}", f"mend it at {url}")
+            said = f"{answer.status_code} {reason}"
+            raise SettingsError("the Pushgateway must take the metrics", said, f"mend it at {url}")
 
     return send

@@ -24,7 +24,7 @@ from ml_pipeline.config import _alert_occurrences as _occurrences
 from ml_pipeline.config import _context, _events
 from ml_pipeline.config._alert_background import AlertBackground, open_store
 from ml_pipeline.config._alert_block import alert_on_failure
-from ml_pipeline.config._alert_channels import AlertChannel, AlertMessage, EmailChannel
+from ml_pipeline.config._alert_channels import AlertChannel, AlertMessage, EmailChannel, refuse_namesakes
 from ml_pipeline.config._alert_delivery import count_delivery
 from ml_pipeline.config._alert_history import NEWEST
 from ml_pipeline.config._alert_records import (
@@ -76,9 +76,8 @@ def _guarded(call: C) -> C:
 class AlertManager:
     """Raises alerts, holds back repeats, keeps the history, and has alerts delivered.
 
-    Thread-safe, and processes may share a store: cooldown and deliveries hold across them. Making one opens nothing;
-    its store is opened at the first alert. The calls never raise for reasons of their own: what goes wrong is counted
-    and said once on stderr, and raised only with ``ML_PIPELINE_STRICT=1``.
+    Thread-safe, and processes may share a store: cooldown and deliveries hold across them. Making one opens nothing.
+    Its calls never raise for reasons of their own: what goes wrong is counted, and raised under ML_PIPELINE_STRICT=1.
 
     Args:
         store: Where alerts are kept; by default ``DATA_DIR/alerts/outbox.db``, shown in ``LOG_DIR/alerts.json``. A
@@ -87,6 +86,9 @@ class AlertManager:
         clock: Seconds since the Unix epoch.
         bus: Where alerts are published as events; by default the bus that everything is published on.
         on_delivery: Told of each attempt to deliver: channel, result, seconds since the alert was raised.
+
+    Raises:
+        AlertError: If two channels have the same name.
     """
 
     def __init__(
@@ -97,22 +99,16 @@ class AlertManager:
         bus: _events.Bus | None = None,
         on_delivery: DeliveryHook = count_delivery,
     ) -> None:
-        self._clock = clock
-        self._bus = bus
+        refuse_namesakes(channels or ())
+        self._clock, self._bus = clock, bus
         self._store: _runtime.Lazy[AlertStore] = (
-            _runtime.Lazy(open_store, lambda opened: opened.close())
-            if store is None
-            else _runtime.Lazy(lambda _: store, lambda _: None)
+            _runtime.Lazy(lambda _: store, lambda _: None)
+            if store is not None
+            else _runtime.Lazy(open_store, lambda opened: opened.close())
         )
+        options: Any = {"clock": clock, "on_delivery": on_delivery, "is_shared": store is None}
         self._background: _runtime.Lazy[AlertBackground] = _runtime.Lazy(
-            lambda settings: AlertBackground(
-                settings,
-                self._store.get,
-                channels,
-                clock=clock,
-                on_delivery=on_delivery,
-                is_shared=store is None,
-            ),
+            lambda settings: AlertBackground(settings, self._store.get, channels, **options),
             AlertBackground.close,
             phase=1,
         )
@@ -237,8 +233,8 @@ class AlertManager:
         """
         number = _occurrences.number
         message = f"{bounded_text(model)}: {bounded_text(metric)} is {number(value)}, threshold {number(threshold)}"
-        facts = {"value": value, "threshold": threshold, **details}
-        return self._judged("model_performance", severity, message, facts, model=model, feature=metric)
+        details = {"value": value, "threshold": threshold, **details}
+        return self._judged("model_performance", severity, message, details, model=model, feature=metric)
 
     @_guarded
     def alert_data_drift(

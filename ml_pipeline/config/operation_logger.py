@@ -27,7 +27,7 @@ from ml_pipeline.config._context import Carried
 from ml_pipeline.config._encoding import dumps
 from ml_pipeline.config._events import DEFAULT_BUS, Bus, OperationEvent
 from ml_pipeline.config._ids import new_id
-from ml_pipeline.config._log_format import plain_text
+from ml_pipeline.config._log_format import is_empty, plain_text
 from ml_pipeline.config._open_operations import OpenOperations
 from ml_pipeline.config._operation import OperationScope, complain, split_numbers
 from ml_pipeline.config._routes import OPERATIONS
@@ -303,8 +303,8 @@ class OperationLogger:
         facts: dict[str, Any] = {"prediction_id": new_id(), **context}
         facts.update(
             single=True,
-            model_name=model_name or known.get("model_name", ""),
-            model_version=model_version or known.get("model_version", ""),
+            model_name=known.get("model_name", "") if is_empty(model_name) else model_name,
+            model_version=known.get("model_version", "") if is_empty(model_version) else model_version,
             decision=decision,
             **_features(features),
         )

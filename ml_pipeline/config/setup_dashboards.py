@@ -53,7 +53,7 @@ def read_dashboards(path: Path = DASHBOARDS) -> list[dict[str, Any]]:
 def setup(
     file: Annotated[Path, typer.Option(help="The dashboards to read.", show_default=False)] = DASHBOARDS,
 ) -> int:
-    """Read the dashboards and list them; sending them to Grafana needs a running stack and is not part of this version."""
+    """Read the dashboards and list them; this version does not send them to Grafana yet."""
     for dashboard in read_dashboards(file):
         typer.echo(f"{dashboard['uid']}  {dashboard['title']}")
     return 0

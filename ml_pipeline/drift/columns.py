@@ -151,13 +151,21 @@ def tally(name: str, array: NDArray[Any]) -> Tally:
             "drop the column or encode it",
         ) from error
     has_text = not all(_is_null_type(kind) or _is_number_type(kind) for kind in set(map(type, counter)))
-    if any(not (_is_plain(value) or _is_null(value)) for value in counter):
-        # Python takes 1, 1.0 and True for one key, whichever came first: such columns are counted by text, value by
-        # value.
-        counter = Counter(None if _is_null(value) else _label(value) for value in values)
-    nulls = sum(count for value, count in counter.items() if not isinstance(value, str))
-    levels = {value: count for value, count in counter.items() if isinstance(value, str)}
-    return Tally(nulls, levels, has_text)
+    if any(not _is_plain(value) for value in counter):
+        counter = _labelled(counter, values)
+    nulls = counter.pop(None, 0)
+    return Tally(nulls, counter, has_text)
+
+
+def _labelled(counter: Counter[Any], values: list[Any]) -> Counter[Any]:
+    kinds = {kind for kind in set(map(type, values)) if _is_number_type(kind)}
+    if kinds & {bool, np.bool_} and kinds - {bool, np.bool_}:
+        # Python takes True and 1 for one key, whichever came first: such a column is counted value by value.
+        return Counter(map(_label, values))
+    labelled: Counter[Any] = Counter()
+    for value, count in counter.items():
+        labelled[_label(value)] += count
+    return labelled
 
 
 def _numbers_of_objects(values: list[Any]) -> NDArray[Any] | None:
@@ -177,7 +185,7 @@ def _tally_numbers(array: NDArray[Any]) -> Tally:
     values, counts = np.unique(array[~null], return_counts=True)
     levels: Counter[str] = Counter()
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-        levels[_label(value)] += count
+        levels[_text(value)] += count
     return Tally(int(null.sum()), levels, has_text=False)
 
 
@@ -204,7 +212,7 @@ def _array(name: str, values: Any) -> NDArray[Any]:
 
 
 def _is_plain(value: object) -> bool:
-    return type(value) is str and len(value) <= LABEL_CHARACTERS
+    return value is None or (type(value) is str and len(value) <= LABEL_CHARACTERS)
 
 
 def _is_null_type(kind: type) -> bool:
@@ -222,7 +230,11 @@ def _is_null(value: object) -> bool:
     return isinstance(value, (Real, Decimal, np.generic)) and bool(value != value)  # noqa: PLR0124 - NaN and NaT alone
 
 
-def _label(value: Any) -> str:
+def _label(value: Any) -> str | None:
+    return None if _is_null(value) else _text(value)
+
+
+def _text(value: Any) -> str:
     if isinstance(value, bytes):
         text = value.decode("utf-8", "backslashreplace")
     elif _is_number_type(type(value)) and not isinstance(value, (bool, np.bool_)):

@@ -67,7 +67,8 @@ def measure(bins: Bins, reference: Counted, batch: Counted, *, minimum_rows: int
     valued = (int(table[0, VALUES].sum()), int(table[1, VALUES].sum()))
     distribution, effects = _compare(bins, reference, batch) if min(valued) >= minimum_rows else (None, None)
     shares = table / table.sum(axis=1, keepdims=True)
-    unseen = {name: rows for name, rows in batch.unseen if name not in dict(reference.unseen)}
+    known = dict(reference.unseen)
+    unseen = {name: rows for name, rows in batch.unseen if name not in known}
     return Measured(bins, shares, unseen, valued, distribution, _missing(table), effects)
 
 

@@ -15,8 +15,7 @@ from ml_pipeline.config.alerting import alert_manager
 from ml_pipeline.config.data_lineage import lineage_tracker
 from ml_pipeline.config.prometheus_metrics import push_metrics
 from ml_pipeline.pipelines.sklearn_pipeline import PipelineOptions, PipelineResult, SklearnPipeline
-
-write_report = lambda *a, **k: None
+from ml_pipeline.report.page import write_report
 from ml_pipeline.report.summary import RunRecorder, write_summary
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A deployed model at work on batches: ingested, validated, encoded, predicted, checked for drift; each step observed."""
+"""A deployed model at work: batches are ingested, validated, encoded, predicted and checked for drift, all observed."""
 
 from __future__ import annotations
 
@@ -140,7 +140,8 @@ class BatchPipeline:
 
     def _predict(self, batch: Batch, data_id: str, *, single_predictions: bool) -> str:
         model = self.deployed.model
-        with operation_logger.operation("prediction", **self.deployed.facts) as op:
+        deployment_id = self.deployed.deployment_id
+        with operation_logger.operation("prediction", **self.deployed.facts, model_id=deployment_id) as op:
             fail_if_asked(self.fail_at, "predict")
             name = f"{op.run_id}/batch-{batch.number}"
             op.set(batch=name)
@@ -158,7 +159,7 @@ class BatchPipeline:
                 f"Batch {batch.number}: {len(decisions)} predictions by {model.name} {self.deployed.version}"
             )
             return lineage_tracker.track_inference(
-                self.deployed.deployment_id,
+                deployment_id,
                 data_id,
                 batch_name=name,
                 predictions_count=len(decisions),

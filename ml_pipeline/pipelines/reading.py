@@ -125,7 +125,7 @@ def _csv(path: Path, content: bytes) -> Any:
     header = content.removeprefix(b"\xef\xbb\xbf").splitlines()[0]
     delimiter = max(_DELIMITERS, key=lambda mark: header.count(mark.encode()))
     try:
-        # One block: pyarrow settles a column's type by the first block, and a number may turn up after a million blanks.
+        # One block: pyarrow settles a type by the first block, and a number may turn up after a million blanks.
         options = arrow_csv.ReadOptions(block_size=max(path.stat().st_size + 1, _SNIFFED_BYTES))
         table = arrow_csv.read_csv(
             path,

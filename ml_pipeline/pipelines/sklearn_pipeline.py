@@ -182,7 +182,11 @@ class SklearnPipeline:
     def _train(self, table: Table, features: steps.Features, features_id: str) -> tuple[steps.Model, str]:
         options, path = self.options, self._model_path()
         with operation_logger.operation(
-            "training", model_name=options.model_name, dataset_version=table.version, trees=options.trees
+            "training",
+            model_name=options.model_name,
+            dataset_version=table.version,
+            trees=options.trees,
+            data_ids=[features_id],
         ) as op:
             kind = "RandomForestClassifier" if table.task == "classification" else "RandomForestRegressor"
             op.set(model_type=kind)
@@ -235,7 +239,7 @@ class SklearnPipeline:
             get_logger("monitoring.model_performance", "model_evaluator").info(f"{model.name}: {text}")
 
     def _deploy(self, model: steps.Model, model_id: str) -> str:
-        facts = self._model_facts() | {"environment": self.options.environment}
+        facts = self._model_facts() | {"environment": self.options.environment, "model_id": model_id}
         with operation_logger.operation("deployment", **facts):
             fail_if_asked(self.options.fail_at, "deploy")
             # A copy: what is deployed must not change when the next training replaces the model file.

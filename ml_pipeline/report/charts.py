@@ -10,15 +10,28 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from ml_pipeline.report.markup import EMPTY, Html, el, join
+from ml_pipeline.report.markup import Html, el, join
 from ml_pipeline.report.values import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["HATCH", "bar", "curves", "grid", "round_up", "steps_path", "straight_path", "tick_lines", "ticks", "time_axis", "x"]
+__all__ = [
+    "HATCH",
+    "bar",
+    "closed",
+    "curves",
+    "grid",
+    "round_up",
+    "steps_path",
+    "straight_path",
+    "tick_lines",
+    "ticks",
+    "time_axis",
+    "x",
+]
 
-_MOST_TICKS: Final = 5
+_MOST_TICKS: Final = 6
 _UNITS_SECONDS: Final = (60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200, 86_400)
 _WIDTH: Final = 1_000
 _HEIGHT: Final = 100
@@ -88,9 +101,11 @@ def time_axis(end: float) -> Html:
 
 def bar(start: float, width: float, *, top: int, height: int, hatched: bool = False) -> Html:
     """Draw a bar from *start*, *width* wide, both shares of the axis; the shortest is still seen."""
-    place = {"x": x(start), "y": top, "width": x(width), "height": height}
-    plain = el("rect", class_="bar", **place)
-    return join((plain, el("rect", fill="url(#hatch)", **place))) if hatched else plain
+    left, wide = x(start), x(width)
+    plain = el("rect", x=left, y=top, width=wide, height=height, class_="bar")
+    if not hatched:
+        return plain
+    return join((plain, el("rect", x=left, y=top, width=wide, height=height, fill="url(#hatch)")))
 
 
 def grid(most: float, labels: Sequence[tuple[float, str]]) -> Html:
@@ -119,13 +134,15 @@ def straight_path(points: Iterable[tuple[float, float]]) -> str:
 
 def steps_path(edges: Sequence[float], heights: Sequence[float]) -> str:
     """Draw *heights* as steps between *edges*, one more than heights, all as shares of the box."""
-    corners = ((edge, height) for (left, right), height in zip(pairwise(edges), heights, strict=True) for edge in (left, right))
+    corners = (
+        (edge, height) for (left, right), height in zip(pairwise(edges), heights, strict=True) for edge in (left, right)
+    )
     return straight_path(corners)
 
 
 def closed(path: str, left: float, right: float) -> str:
     """Close a path along the floor of the box, for an area."""
-    return f"{path}L{_place(right, _WIDTH)} {_HEIGHT}L{_place(left, _WIDTH)} {_HEIGHT}z" if path else EMPTY
+    return f"{path}L{_place(right, _WIDTH)} {_HEIGHT}L{_place(left, _WIDTH)} {_HEIGHT}z"
 
 
 def _place(share: float, size: int) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EMPTY", "Html", "el", "join", "lines"]
 
-_VOID: Final = frozenset({"meta", "link", "br", "hr", "img"})
+_VOID: Final = frozenset({"meta", "link", "br", "hr", "img", "input"})
 _BY_ITSELF: Final = frozenset({"rect", "line", "path", "circle", "use"})
 """SVG elements without content, closed in their own tag."""
 
@@ -55,7 +55,7 @@ def el(tag: str, /, *children: Child, **attributes: Attribute) -> Html:
 
 def join(children: Iterable[Child]) -> Html:
     """Put markup and texts one after another; texts are escaped."""
-    return Html("".join(child if type(child) is Html else _escaped(child) for child in children if child))
+    return Html("".join(child if isinstance(child, Html) else _escaped(child) for child in children if child))
 
 
 def lines(text: str) -> Html:
@@ -74,7 +74,7 @@ def _attribute(name: str, value: Attribute) -> str:
 
 def _number(value: float) -> str:
     """Write a coordinate with as many digits as a pixel can show."""
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def _escaped(text: str) -> str:

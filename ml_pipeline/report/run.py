@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline.report.values import (
-    counted,
     integer,
     mapping,
     mappings,
@@ -73,8 +72,7 @@ class Run:
     @cached_property
     def seconds(self) -> float:
         """How long the page's time axis is: to the end of the last operation, and never 0."""
-        ends = (op.start + (op.seconds or 0.0) for op in self.operations)
-        return max(*ends, self.duration or 0.0, _SHORTEST_SECONDS) if self.operations else _SHORTEST_SECONDS
+        return max(*map(_end, self.operations), self.duration or 0.0, _SHORTEST_SECONDS)
 
     @property
     def duration(self) -> float | None:
@@ -102,7 +100,10 @@ class Run:
         wrong = [op for op in self.operations if op.status in ("failed", "cancelled")]
         around = {op.parent_id for op in wrong}
         inner = [op for op in wrong if op.operation_id not in around] or wrong
-        return sorted(inner, key=lambda op: (op.status != self.status, op.error != self.error, op.start))
+        # What ended the run was the last to raise what the run raised; what came before it was caught.
+        causes = [op for op in inner if op.status == self.status and op.error == self.error]
+        cause = max(causes or [op for op in inner if op.status == self.status], key=_end, default=None)
+        return inner if cause is None else [cause, *(op for op in inner if op is not cause)]
 
     @cached_property
     def error(self) -> str:
@@ -115,11 +116,20 @@ class Run:
         """The version of its model."""
         return text(self.summary.get("model_version"))
 
+    @property
+    def telemetry_errors(self) -> int:
+        """How often observing itself failed, while the run went on."""
+        return sum(integer(given.get("count")) for given in mappings(self.summary.get("telemetry_errors")))
+
     @cached_property
     def scores(self) -> Mapping[str, float]:
         """The model's scores."""
         given = mapping(self.summary.get("scores")).items()
         return {text(name): score for name, value in given if (score := number(value)) is not None}
+
+
+def _end(op: Operation) -> float:
+    return op.start + (op.seconds or 0.0)
 
 
 def _operation(given: Mapping[str, Any], run_started: float | None) -> Operation:
@@ -140,11 +150,13 @@ def _operation(given: Mapping[str, Any], run_started: float | None) -> Operation
 def _facts(given: Mapping[str, Any]) -> str:
     counts = [_counted(text(name), value) for name, value in mapping(given.get("counts")).items()]
     scores = [
-        f"{text(name)} {value:.4g}" for name, score in mapping(given.get("metrics")).items() if (value := number(score)) is not None
+        f"{text(name)} {value:.4g}"
+        for name, score in mapping(given.get("metrics")).items()
+        if (value := number(score)) is not None
     ]
     facts = [fact for fact in (*counts, *scores) if fact]
     more = len(facts) - _FACTS_SHOWN
-    return ", ".join(facts[:_FACTS_SHOWN]) + (f" and {counted(more, 'more')}" if more > 0 else "")
+    return ", ".join(facts[:_FACTS_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _counted(name: str, value: object) -> str:

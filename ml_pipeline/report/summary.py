@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
 from ml_pipeline._platform import replace_durably
-from ml_pipeline.config._encoding import dumps, rfc3339, to_plain
+from ml_pipeline.config._encoding import encode, rfc3339, to_plain
 from ml_pipeline.config._events import DEFAULT_BUS, AlertEvent, Bus, DriftEvent, Event, OperationEvent, ResourceSample
+from ml_pipeline.report.samples import RunSampler, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,14 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["RunRecorder", "write_summary"]
 
 _MOST_OPERATIONS: Final = 10_000
-_MOST_SAMPLES: Final = 1_000
+_MOST_FAILED: Final = 1_000
+_MOST_ALERTS: Final = 1_000
+_MOST_DRIFT_CHECKS: Final = 1_000
+_MOST_ITEMS: Final = 20_000
 _STATUS: Final = {"complete": "ok", "fail": "failed", "cancel": "cancelled", "abandon": "abandoned"}
 
 
 class RunRecorder:
-    """Listens while a run runs, and then says what happened; a ``with`` block or `start` and `stop`.
+    """Listens while a run runs, and then says what happened; a ``with`` block.
 
-    Bounded: of more than 10,000 operations or 1,000 resource samples the first are kept and the rest are counted.
+    Bounded: of more than 10,000 operations the first are kept, and up to 1,000 later ones that failed, for these are
+    what a reader looks for; the rest are counted. Of resource samples at most 240 a name are kept, spread over the run.
 
     Args:
         bus: What to listen to.
@@ -38,15 +43,18 @@ class RunRecorder:
         self._unsubscribe: Any = None
         self._operations: dict[str, dict[str, Any]] = {}
         self._alerts: dict[str, dict[str, Any]] = {}
-        self._samples: list[dict[str, Any]] = []
-        self._drift: list[dict[str, Any]] = []
+        self._drift: list[tuple[str | None, dict[str, Any]]] = []
+        self._samples = Samples()
+        self._sampler = RunSampler()
         self._left_out = 0
 
     def __enter__(self) -> Self:
         self._unsubscribe = self._bus.subscribe("report", self)
+        self._sampler.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._sampler.__exit__()
         if self._unsubscribe is not None:
             self._unsubscribe()
 
@@ -58,10 +66,10 @@ class RunRecorder:
                     self._operation(event)
                 case AlertEvent() if event.state in ("raised", "refined"):
                     self._alert(event)
-                case ResourceSample() if len(self._samples) < _MOST_SAMPLES:
-                    self._samples.append(_sample(event))
-                case DriftEvent():
-                    self._drift.append({name: getattr(event, name) for name in DriftEvent.__slots__})
+                case ResourceSample():
+                    self._samples.add(event)
+                case DriftEvent() if len(self._drift) < _MOST_DRIFT_CHECKS:
+                    self._drift.append((event.run_id, {name: getattr(event, name) for name in DriftEvent.__slots__}))
                 case _:
                     pass
 
@@ -79,8 +87,10 @@ class RunRecorder:
         with self._lock:
             operations = [op for op in self._operations.values() if op["run_id"] == run_id]
             alerts = [alert for alert in self._alerts.values() if alert["run_id"] in (run_id, None)]
+            drift = [check for of_run, check in self._drift if of_run in (run_id, None)]
+            resources = self._samples.of_run(run_id) + self._sampler.samples()
         outermost = next((op for op in operations if op["parent_id"] is None), {})
-        plain: dict[str, Any] = to_plain(
+        return _plain(
             {
                 "run_id": run_id,
                 "pipeline": _runtime.settings().name,
@@ -90,8 +100,8 @@ class RunRecorder:
                 "operations": operations,
                 "operations_left_out": self._left_out,
                 "alerts": alerts,
-                "drift": self._drift,
-                "resources": self._samples,
+                "drift": drift,
+                "resources": resources,
                 "telemetry_errors": [
                     {"sink": sink, "error": error, "count": count}
                     for (sink, error), count in sorted(_runtime.tally.telemetry_errors.items())
@@ -99,22 +109,31 @@ class RunRecorder:
                 **facts,
             }
         )
-        return plain
 
     def _operation(self, event: OperationEvent) -> None:
-        known = self._operations.get(event.event_id if event.operation_id is None else event.operation_id)
+        key = event.operation_id or event.event_id
+        known = self._operations.get(key)
         if known is None:
-            if len(self._operations) >= _MOST_OPERATIONS:
-                self._left_out += 1
+            if not self._has_room(event):
                 return
-            known = self._operations[event.operation_id or event.event_id] = _opened(event)
+            known = self._operations[key] = _opened(event)
         if event.type in _STATUS:
             known["status"] = _STATUS[event.type]
             known["duration_seconds"] = event.duration_seconds
             known["counts"], known["metrics"] = dict(event.counts), dict(event.metrics)
             known["error"] = f"{event.error.type}: {event.error.message}" if event.error else None
 
+    def _has_room(self, event: OperationEvent) -> bool:
+        """Say whether one more operation is kept, and count it where it is not; called with the lock held."""
+        if len(self._operations) < _MOST_OPERATIONS:
+            return True
+        is_kept = event.type == "fail" and len(self._operations) < _MOST_OPERATIONS + _MOST_FAILED
+        self._left_out += (event.type == "start") - is_kept
+        return is_kept
+
     def _alert(self, event: AlertEvent) -> None:
+        if event.alert_id not in self._alerts and len(self._alerts) >= _MOST_ALERTS:
+            return
         self._alerts[event.alert_id] = {
             "alert_id": event.alert_id,
             "run_id": event.run_id,
@@ -140,7 +159,7 @@ def write_summary(folder: Path, summary: Mapping[str, Any]) -> Path:
         OSError: If it cannot be written.
     """
     path = folder / str(summary["run_id"]) / "summary.json"
-    replace_durably(path, dumps(summary) + b"\n")
+    replace_durably(path, encode(_plain(summary)) + b"\n")
     point_latest(folder, str(summary["run_id"]))
     return path
 
@@ -165,7 +184,7 @@ def _opened(event: OperationEvent) -> dict[str, Any]:
         "kind": event.kind,
         "name": event.name,
         "status": "open",
-        "started": rfc3339(event.time),
+        "started": rfc3339(event.time - (event.duration_seconds or 0.0)),
         "duration_seconds": None,
         "counts": {},
         "metrics": {},
@@ -173,10 +192,9 @@ def _opened(event: OperationEvent) -> dict[str, Any]:
     }
 
 
-def _sample(event: ResourceSample) -> dict[str, Any]:
+def _plain(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Make plain values of all parts, each item of a list within bounds of its own: a long run is no reason to cut."""
     return {
-        "name": event.name,
-        "time": rfc3339(event.time),
-        "cpu_ratio": event.cpu_ratio,
-        "memory_bytes": event.memory_bytes,
+        name: [to_plain(item) for item in value[:_MOST_ITEMS]] if isinstance(value, (list, tuple)) else to_plain(value)
+        for name, value in summary.items()
     }

@@ -96,13 +96,12 @@ def timeline_section(run: Run) -> Html | None:
         return None
     drawn = rows(run)
     shown = sum(len(row.operations) for row in drawn)
-    ticks = el("svg", tick_lines(run.seconds, "ticks"), width=0, height=0, aria_hidden="true", class_="unseen")
+    ticks = el("svg", tick_lines(run.seconds, "ticks"), height="100%", class_="ticks", aria_hidden="true")
     axis = el("div", el("span"), time_axis(run.seconds), el("span"), class_="axis")
     return el(
         "section",
         el("header", el("h2", "Timeline"), el("p", _said(run, drawn, shown))),
-        ticks,
-        el("div", axis, el("ol", *(_drawn_row(row, run) for row in drawn)), class_="steps"),
+        el("div", axis, ticks, el("ol", *(_drawn_row(row, run) for row in drawn)), class_="steps"),
         class_="card",
         id="timeline",
     )
@@ -137,7 +136,10 @@ def _alike(name: str, alike: Sequence[Operation], depth: int) -> list[Row]:
         return [Row(name, [op], depth) for op in alike]
     alone = [op for op in alike if op.status != "ok"][:_WRONG_ALONE]
     together = [op for op in alike if op not in alone] if alone else alike
-    return [Row(f"{name} ×{len(together):,}", together, depth), *(Row(name, [op], depth) for op in alone)]
+    return [
+        Row(f"{name} \N{MULTIPLICATION SIGN}{len(together):,}", together, depth),
+        *(Row(name, [op], depth) for op in alone),
+    ]
 
 
 def _drawn_row(row: Row, run: Run) -> Html:
@@ -150,7 +152,15 @@ def _drawn_row(row: Row, run: Run) -> Html:
     return el(
         "li",
         el("div", *icon_and_label, class_="name"),
-        el("svg", el("use", href="#ticks"), *_bars(row, run.seconds), width="100%", height=24, class_="track", aria_hidden="true"),
+        el(
+            "svg",
+            el("use", href="#ticks"),
+            *_bars(row, run.seconds),
+            width="100%",
+            height=24,
+            class_="track",
+            aria_hidden="true",
+        ),
         el("span", duration(row.seconds), class_="took"),
         class_=f"{tone(status)} d{min(row.depth, _DEEPEST_INDENT)}" + (" parent" if row.inside else ""),
     )
@@ -159,7 +169,10 @@ def _drawn_row(row: Row, run: Run) -> Html:
 def _details(row: Row) -> list[tuple[str, bool]]:
     first = row.operations[0]
     if len(row.operations) == 1:
-        return [(clip(first.facts, _MOST_CHARACTERS), False), (clip(first.error, 2 * _MOST_CHARACTERS), True)]
+        # An error is told where it arose, and not again by every operation around it.
+        is_told_inside = any(inner.error == first.error for row in row.inside for inner in row.operations)
+        error = "" if is_told_inside else clip(first.error, 2 * _MOST_CHARACTERS)
+        return [(clip(first.facts, _MOST_CHARACTERS), False), (error, True)]
     took = [op.seconds for op in row.operations if op.seconds is not None]
     went = Counter(op.status for op in row.operations)
     said = ", ".join(f"{count:,} {status}" for status, count in went.items())

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "NONE",
     "clip",
     "clock",
     "counted",
@@ -32,6 +33,9 @@ __all__ = [
     "text",
     "texts",
 ]
+
+NONE: Final = "\N{EN DASH}"
+"""Stands where there is no value."""
 
 MOST_CHARACTERS: Final = 300
 _MILLISECOND: Final = 0.001
@@ -114,7 +118,7 @@ def day(seconds: float) -> str:
 def duration(seconds: float | None) -> str:
     """Write a span of time with three digits or two units; a dash for None."""
     if seconds is None:
-        return "–"
+        return NONE
     if seconds < _MILLISECOND / 2:
         return "0 ms" if seconds < 5e-5 else f"{seconds * 1e3:.1f} ms"  # noqa: PLR2004 - rounds to 0.0 ms
     if seconds < 0.9995:  # noqa: PLR2004 - rounds to 1.00 s
@@ -132,7 +136,7 @@ def duration(seconds: float | None) -> str:
 def size(count: float | None) -> str:
     """Write a number of bytes with three digits; a dash for None."""
     if count is None:
-        return "–"
+        return NONE
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(count) < _KIB - 0.5:
             return f"{count:.0f} {unit}" if unit == "B" or abs(count) >= 100 else f"{count:.3g} {unit}"  # noqa: PLR2004

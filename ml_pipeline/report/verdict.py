@@ -49,7 +49,7 @@ def judge(run: Run, batches: Sequence[Batch], *, has_excerpts: bool) -> Verdict:
         has_excerpts: Whether the page shows log lines around failures.
     """
     drifted = [batch for batch in batches if batch.verdict == "drift"]
-    facts = (_steps(run), _alerts(run), _drift(batches, drifted))
+    facts = (_steps(run), _alerts(run), _drift(batches, drifted), _telemetry(run))
     link = ("failures", "See the log around it") if has_excerpts else ("timeline", "See where")
     where = run.stopped[0] if run.stopped else None
     if run.status in _ENDED:
@@ -71,14 +71,13 @@ def verdict_section(verdict: Verdict) -> Html:
     """Show the verdict."""
     target, label = verdict.link
     facts = [el("li", fact) for fact in verdict.facts if fact]
-    if target:
-        facts.append(el("li", el("a", f"{label} ↓", href=f"#{target}")))
     return el(
         "section",
         icon(verdict.status),
         el("h1", verdict.title),
         el("p", clip(verdict.why), class_="why") if verdict.why else None,
         el("ul", *facts) if facts else None,
+        el("p", el("a", f"{label} ↓", href=f"#{target}"), class_="go") if target else None,
         class_=f"card verdict {tone(verdict.status)}",
         aria_label="Verdict",
     )
@@ -118,7 +117,7 @@ def _steps(run: Run) -> str:
     if not run.steps:
         return ""
     if all(op.status == "ok" for op in run.steps) and not run.left_out:
-        return f"{'all ' if len(run.steps) > 1 else ''}{counted(len(run.steps), 'step')} succeeded"
+        return f"All {len(run.steps):,} steps succeeded" if len(run.steps) > 1 else "The only step succeeded"
     went = Counter(op.status for op in run.steps)
     return f"{counted(len(run.steps), 'step')}: " + ", ".join(f"{count:,} {status}" for status, count in went.items())
 
@@ -127,7 +126,7 @@ def _alerts(run: Run) -> str:
     severities = Counter(text(alert.get("severity")) for alert in run.alerts)
     worst = next((severity for severity in ("critical", "warning") if severities[severity]), "")
     if worst and len(severities) == 1:
-        return counted(len(run.alerts), f"{worst} alert")
+        return counted(len(run.alerts), "warning" if worst == "warning" else "critical alert")
     return counted(len(run.alerts), "alert") + (f", {severities[worst]:,} {worst}" if worst else "")
 
 
@@ -138,3 +137,7 @@ def _drift(batches: Sequence[Batch], drifted: Sequence[Batch]) -> str:
         return f"{len(drifted):,} of {counted(len(batches), 'batch', 'batches')} drifted"
     judged = [batch for batch in batches if batch.verdict == "no_drift"]
     return f"no drift in {counted(len(judged), 'batch', 'batches')}" if judged else "no verdict on drift"
+
+
+def _telemetry(run: Run) -> str:
+    return counted(run.telemetry_errors, "telemetry error") if run.telemetry_errors else ""

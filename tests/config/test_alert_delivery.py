@@ -136,13 +136,6 @@ def test_a_channel_that_fails_holds_up_no_other(store: AlertStore) -> None:
     assert sorted(post.results) == [("broken", "failed", 0.0), ("pager", "sent", 0.0)]
 
 
-def test_channels_have_names_of_their_own(store: AlertStore) -> None:
-    """Two channels of one name could not be told apart in the outbox."""
-    with pytest.raises(AlertError) as wrong:
-        Post(store, Channel("a"), Channel("a"))
-    assert str(wrong.value) == ("each alert channel must have a name of its own (got ['a', 'a']); rename one of them")
-
-
 def test_a_retry_comes_by_itself(store: AlertStore) -> None:
     """In the background, without another call: woken once, it comes back when the delivery is due."""
     answers: list[Exception | None] = [OSError("down"), None]

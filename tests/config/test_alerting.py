@@ -221,6 +221,15 @@ def test_a_question_without_an_answer_is_an_error(world: World, question: dict[s
     assert str(wrong.value) == text
 
 
+def test_channels_have_names_of_their_own(world: World) -> None:
+    """Two channels of one name could not be told apart in the outbox: an error before any work starts."""
+    with pytest.raises(AlertError) as wrong:
+        AlertManager(channels=[world.pager, world.pager])
+    assert str(wrong.value) == (
+        "each alert channel must have a name of its own (got ['pager', 'pager']); rename one of them"
+    )
+
+
 def test_a_store_of_ones_own_writes_no_file(world: World) -> None:
     """A manager with a store in memory keeps its alerts there, and delivers them, without touching the disk."""
     store = SqliteAlertStore(":memory:")

@@ -454,8 +454,9 @@ def test_every_logger_of_the_audit_channel_keeps_the_chain() -> None:
 
 def test_an_exception_is_audited_with_its_traceback() -> None:
     """`audit_logger.exception` keeps type, message and traceback under the fixed key."""
+    empty: dict[str, int] = {}
     try:
-        {}["missing"]
+        empty["missing"]
     except KeyError:
         audit_logger.exception("lookup", extra=log_operation(result="failure"))
     (record,) = _oracle(TRAIL)

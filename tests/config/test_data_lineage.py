@@ -494,7 +494,7 @@ class TestHostileValues:
             _, data = tracker.track_data_ingestion(
                 value, value, value, dataset_version=value, columns=value, ended=value
             )
-            checked = tracker.track_validation(data, value, passed=value, checks=value)
+            checked = tracker.track_validation(data, value, passed=value, checks=value, status=value)
             features = tracker.track_transformation([value, checked], value, parameters=value, name=value, args=value)
             model = tracker.track_training(features, value, value, metrics=value)
             placed = tracker.track_deployment(model, value, endpoint=value)
@@ -517,7 +517,7 @@ class TestHostileValues:
         assert len(shown) < 1_100
         assert "… 999001 more characters, sha256 " in shown
 
-    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
     @given(
         name=st.text(),
         version=st.text(),

@@ -319,12 +319,12 @@ class TestDot:
             '  "dataset:visits" [label="dataset\\nvisits\\n1 · 5,000 records"];\n'
             '  "model:m" [label="model\\nm\\nforest"];\n'
             '  "dataset:visits" -> "model:m" [label="training"];\n'
-            '  "dataset:visits" -> "model:m" [label="training, 2 times; scoring failed", style=dashed, '
+            '  "dataset:visits" -> "model:m" [label="training \u00d72, scoring failed", style=dashed, '
             'color="#cf222e", fontcolor="#cf222e"];\n'
             "}\n"
         )
 
-    @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(max_examples=100, suppress_health_check=list(HealthCheck), deadline=None)
     @given(name=st.text(), version=st.text())
     def test_any_name_stays_inside_its_quotes(self, name: str, version: str) -> None:
         """Whatever a name holds, every line is one statement of quoted strings."""

@@ -17,18 +17,18 @@ def test_numeric() -> None:
     """A numeric feature has a label and two shares a cell, and the ends of its bins."""
     found = distribution(PROFILE, PROFILE.count({"x": [0.0, 2.0, np.inf, 3.0, np.nan]}), "x")
     assert found.labels == ("null", "infinite", "below 1", "1", "1 to 2", "above 2")
-    assert found.edges == (1.0, 1.0, 2.0)
-    assert found.reference == (0.25, 0, 0, 0.25, 0.5, 0)
-    assert found.batch == (0.2, 0.2, 0.2, 0, 0.2, 0.2)
+    assert list(found.edges) == [1.0, 1.0, 2.0]
+    assert list(found.reference) == [0.25, 0, 0, 0.25, 0.5, 0]
+    assert list(found.batch) == [0.2, 0.2, 0.2, 0, 0.2, 0.2]
 
 
 def test_categorical() -> None:
     """A categorical feature shows its most frequent categories by name and folds the others."""
     found = distribution(PROFILE, PROFILE.count({"c": ["a", "b", "c", "d"]}), "c", levels=1)
     assert found.labels == ("null", "infinite", "a", "other", "unseen")
-    assert found.edges == ()
-    assert found.reference == (0, 0, 0.5, 0.5, 0)
-    assert found.batch == (0, 0, 0.25, 0.5, 0.25)
+    assert list(found.edges) == []
+    assert list(found.reference) == [0, 0, 0.5, 0.5, 0]
+    assert list(found.batch) == [0, 0, 0.25, 0.5, 0.25]
 
 
 def test_no_values() -> None:

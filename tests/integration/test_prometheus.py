@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from tests.support import eventually, free_port, require, start_example
+
+from tests.support import eventually, free_port, require, started_example
 
 CONFIG = """\
 global: {{scrape_interval: 1s}}
@@ -25,13 +26,9 @@ scrape_configs:
 def example(isolated: Path) -> Iterator[int]:
     """The port on which the example, its run finished, still serves its metrics."""
     port = free_port()
-    process = start_example("--metrics-port", str(port), "--linger", "120")
-    try:
+    with started_example("--metrics-port", str(port), "--linger", "120"):
         eventually(lambda: Path("ml_pipeline/data_storage/runs/latest/summary.json").exists(), seconds=60)
         yield port
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
 
 
 def _scrape(port: int, accept: str = "text/plain") -> str:
@@ -70,7 +67,7 @@ def test_a_real_prometheus_finds_the_series(example: int, tmp_path: Path) -> Non
         eventually(lambda: query('ml_pipeline_operations_total{kind="training",status="complete"}'), seconds=60)
         summary = json.loads(Path("ml_pipeline/data_storage/runs/latest/summary.json").read_text())
         expected = {
-            'sum(ml_pipeline_operations_total{status="complete"})': 10,
+            'sum(ml_pipeline_operations_total{status="complete"})': 13,
             'sum(ml_pipeline_operations_total{status="fail"})': 0,
             "sum(ml_pipeline_operations_in_progress)": 0,
             "sum(ml_pipeline_ingested_records_total)": 569,

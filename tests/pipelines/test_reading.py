@@ -133,8 +133,8 @@ ID = [ID[0], *(f"{1000 + index * 7},{line}" for index, line in enumerate(ID[1:])
         (
             _rows() + "1,2\n",
             "sick",
-            "every row of a CSV file must have as many fields as its header (got 'table.csv'); "
-            "mend it (line 62 has 2 fields, the header has 4)",
+            ("every row of a CSV file must have as many fields as its header (got 'table.csv'); "
+            "mend it (line 62 has 2 fields, the header has 4)"),
         ),
         (
             _rows(),
@@ -169,16 +169,20 @@ ID = [ID[0], *(f"{1000 + index * 7},{line}" for index, line in enumerate(ID[1:])
         (
             "\n".join(ID) + "\n",
             "sick",
-            "every column must have something to learn from, and 'patient_id' is an id (no two rows share a value); "
-            "add --drop 'patient_id'",
+            ("every column must have something to learn from, and 'patient_id' is an id (no two rows share a value); "
+            "add --drop 'patient_id'"),
         ),
         (
             _rows() + "30,a,2024-01-01,maybe\n" * 3,
             "sick",
-            "every class of the target 'sick' must have at least 10 rows (got 'maybe: 3'); "
-            "merge it with another class, or leave its rows out",
+            ("every class of the target 'sick' must have at least 10 rows (got 'maybe: 3'); "
+            "merge it with another class, or leave its rows out"),
         ),
-        (_rows().replace("town", "age"), "sick", "every column must have a name of its own (got ['age']); rename one of them in table.csv"),
+        (
+            _rows().replace("town", "age"),
+            "sick",
+            "every column must have a name of its own (got ['age']); rename one of them in table.csv",
+        ),
         (
             b"town,sick\n" + "Zürich,yes\nBern,no\n".encode("latin-1") * 40,
             "sick",
@@ -199,7 +203,9 @@ def test_what_cannot_be_learned_from_is_refused(content: str | bytes, target: st
 def test_no_such_file_and_a_folder() -> None:
     """A path that leads nowhere suggests the closest name; a folder is named as such."""
     _written(_rows(), "patients.csv")
-    with pytest.raises(InputDataError, match=r"a data file must exist \(got 'patient.csv'\); did you mean 'patients.csv'\?"):
+    with pytest.raises(
+        InputDataError, match=r"a data file must exist \(got 'patient.csv'\); did you mean 'patients.csv'\?"
+    ):
         read_table(Path("patient.csv"), "sick")
     with pytest.raises(InputDataError, match=r"a data file must be a file, not a folder"):
         read_table(Path(), "sick")
@@ -207,7 +213,9 @@ def test_no_such_file_and_a_folder() -> None:
 
 def test_a_column_to_drop_must_exist() -> None:
     """A misspelt --drop is an error that names the closest column."""
-    with pytest.raises(InputDataError, match=r"a column to drop must be in the table \(got 'twon'\); did you mean 'town'\?"):
+    with pytest.raises(
+        InputDataError, match=r"a column to drop must be in the table \(got 'twon'\); did you mean 'town'\?"
+    ):
         read_table(_written(_rows()), "sick", drop=["twon"])
 
 
