@@ -24,16 +24,16 @@ $(VENV)/bin/python:
 		{ echo "Python's venv is missing: apt-get install python3-venv (or your system's package of that name)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-# The editable install needs the build backend; it is locked with the rest, so that nothing unpinned is fetched.
+# A lock file is complete, so pip need not resolve (--no-deps); the build backend is locked with the rest.
 $(STAMP): requirements.lock pyproject.toml | $(VENV)/bin/python
 	@echo "installing into $(VENV)/ ..."
-	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(STAMP)-dev: requirements-dev.lock $(STAMP)
 	@echo "installing what tests need ..."
-	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 demo: setup  ## Run the example pipeline on a bundled data set; no server needed. ARGS='--fail-at train' shows a failure
@@ -59,7 +59,7 @@ bench: $(VENV)-bench/.installed  ## Measure what observing costs, beside the sam
 $(VENV)-bench/.installed: requirements-bench.lock
 	@$(PYTHON) -m venv $(VENV)-bench
 	@echo "installing the peers into $(VENV)-bench/ ..."
-	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r $<
 	@touch $@
 
 docs: setup-dev  ## Write the reference documentation anew from the code

@@ -14,11 +14,11 @@ from ml_pipeline._runtime import shutdown
 from ml_pipeline.errors import MLPipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import typer
 
-__all__ = ["BAD_INPUT", "FAILED", "run_command"]
+__all__ = ["BAD_INPUT", "FAILED", "run_command", "run_script"]
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
@@ -56,6 +56,23 @@ def run_command(app: typer.Typer, arguments: Sequence[str] | None = None, name: 
     finally:
         shutdown()
     return result if isinstance(result, int) else 0
+
+
+def run_script(command: Callable[..., int], arguments: Sequence[str] | None = None) -> int:
+    """Run a function as the only command of a script; its annotations are the options.
+
+    Args:
+        command: The function; it returns the exit code.
+        arguments: What was given; by default the process's own.
+
+    Returns:
+        The exit code; see `run_command`.
+    """
+    import typer
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    return run_command(app, arguments)
 
 
 @contextmanager

@@ -121,10 +121,10 @@ def configure(settings: Settings | None = None, /, **values: object) -> Settings
             raise SettingsError("configure takes a Settings, or settings by name", settings, 'as in log_dir="logs"')
         values = {**settings.model_dump(), **values}
     load_settings({**_state.given, **values})  # what is wrong raises here, before anything is closed
-    was_open = bool(_state.resources)
+    before, was_open = _state.settings, bool(_state.resources)
     _close_resources()  # still under the settings they were opened with: what waits in them belongs there
     with _state.lock:
-        before, given = _state.settings, {**_state.given, **values}
+        given = {**_state.given, **values}
         after = load_settings(given)
         _state.given, _state.settings = given, after
         _export(after, values)
@@ -248,14 +248,13 @@ def shutdown() -> None:
     for action in list(_state.exit_actions):
         with guard("shutdown"):
             action()
-    for _ in range(3):  # closing one may open another, which must not go on for ever
-        _close_resources()
+    _close_resources()
 
 
 def _close_resources() -> None:
-    # Workers first: what they still write needs the files. The last opened first, as it may use those before it. Closed
-    # outside the lock, which a worker may be waiting for.
-    for phase in (1, 2):
+    # Workers first: what they still write needs the files. The last opened first, as it may use those before it. Again,
+    # since closing one may open another, but not for ever. Outside the lock, which a worker may be waiting for.
+    for phase in (1, 2) * 3:
         for resource in [each for each in reversed(_state.resources) if each._phase == phase]:
             resource._shut()
 

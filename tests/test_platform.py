@@ -43,10 +43,12 @@ def test_a_process_that_is_not_there_is_gone(tmp_path: Path) -> None:
     assert _platform.process_start(4321, proc=fake_proc(tmp_path)) is None
 
 
-@pytest.mark.parametrize("broken", ["missing", "short", "empty"])
+@pytest.mark.parametrize("broken", ["missing", "short", "empty", "unreadable"])
 def test_without_a_process_file_system_psutil_is_asked(broken: str, tmp_path: Path) -> None:
     """Other systems have none, and some containers an unusual one."""
-    if broken != "missing":
+    if broken == "unreadable":
+        (tmp_path / str(os.getpid()) / "stat").mkdir(parents=True)
+    elif broken != "missing":
         fake_proc(tmp_path, **{f"p{os.getpid()}": "1 (x) R 1\n" if broken == "short" else ""})
     assert _platform.process_start(os.getpid(), proc=tmp_path) == f"{psutil.Process().create_time():.2f}"
 

@@ -404,15 +404,20 @@ def test_what_is_reopened_at_the_end_is_closed_again() -> None:
 
 def test_a_resource_that_reopens_itself_does_not_stop_the_end() -> None:
     """It is closed a few times, and then left."""
-    closed = []
+    closed, goes_on = [], [True]
 
     def reopen(value: str) -> None:
-        closed.append(lazy.get())
+        closed.append(value)
+        if goes_on:
+            lazy.get()
 
     lazy: Lazy[str] = Lazy(lambda settings: "itself", reopen)
     lazy.get()
     _runtime.shutdown()
     assert len(closed) == 3
+    goes_on.clear()
+    _runtime.shutdown()
+    assert not lazy.is_open
 
 
 def test_one_that_cannot_be_closed_does_not_keep_the_others_open(no_actions: None) -> None:

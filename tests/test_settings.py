@@ -133,6 +133,18 @@ def test_a_bad_value_is_one_clear_line(
     assert getattr(salvage_settings(values), field) == default
 
 
+@pytest.mark.parametrize("text", ["\ud800", "a\0b"])
+def test_a_value_that_no_variable_can_hold_is_refused(text: str) -> None:
+    """A worker started later could not be told of it."""
+    for field, value in {"smtp_user": text, "audit_key_file": text, "alert_email_to": f"{text}@b.c"}.items():
+        with pytest.raises(SettingsError) as caught:
+            load_settings({field: value})
+        name = environment_name(field)
+        assert str(caught.value) == (
+            f"{name}: must be text that an environment variable can hold (got {value!r}); correct {name} or unset it"
+        )
+
+
 def test_several_bad_values_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, which says how many there are after it."""
     monkeypatch.setenv("ML_PIPELINE_SMTP_PORT", "0")

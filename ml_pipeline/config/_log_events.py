@@ -177,11 +177,11 @@ def publish_audit_record(record: logging.LogRecord) -> None:
         record: Its message is the action; `log_operation` may have given user, object, version and result.
     """
     given = given_fields(record)
-    details = context_of(record)
+    details = context_of(record, given)
     result = plain_text(details.pop("result", "success"))
     about = {key: plain_text(details.pop(key, None)) for key in ("object", "version")}
     who = {} if is_empty(given.get("user_id")) else {"user_id": plain_text(given["user_id"])}
-    details.update(without_empty({"operation": given.get("operation"), "exception": exception_of(record)}))
+    details.update(without_empty({"operation": given.get("operation"), "exception": exception_of(record, given)}))
     with _runtime.guard("audit"):
         _events.publish(
             AuditEvent(time=record.created, action=message_of(record), result=result, details=details, **about, **who)

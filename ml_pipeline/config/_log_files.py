@@ -83,9 +83,17 @@ class AppendFiles:
 
 
 def ends_torn(path: Path) -> bool:
-    """Say whether a file's last line has no end, because its writer was killed or the disk was full."""
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
+    """Say whether a file's last line has no end, because its writer was killed or the disk was full.
+
+    A line that another process is writing at this moment is waited for, or it would be taken for a torn one: a write
+    across a page boundary shows its first part before its second.
+    """
+    with path.open("rb", buffering=0) as file:
+        while end := file.seek(0, os.SEEK_END):
+            file.seek(end - 1)
+            if file.read(1) == b"\n":
+                return False
+            os.utime(path)  # takes the lock of the file in the kernel, which a write under way holds until it is whole
+            if file.seek(0, os.SEEK_END) == end:
+                return True
+    return False

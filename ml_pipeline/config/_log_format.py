@@ -94,12 +94,12 @@ def line_fields(record: logging.LogRecord, channel: str, shown: str) -> dict[str
     }
     for key, variable in _context.VARIABLES.items():
         value = given.get(key)
-        fields[key] = variable.get() if is_empty(value) else value
+        fields[key] = variable.get() if value is None or is_empty(value) else value
     if record.pathname:
         fields.update(file=record.pathname, line=record.lineno, function=record.funcName)
     fields.update(process=record.process, thread=record.threadName)
-    fields["exception"] = exception_of(record)
-    fields["context"] = context_of(record)
+    fields["exception"] = exception_of(record, given)
+    fields["context"] = context_of(record, given)
     return without_empty(fields)
 
 
@@ -132,7 +132,8 @@ def text_line(record: logging.LogRecord, shown: str, *, coloured: bool = False) 
     message = one_line(to_plain(message_of(record)))
     stamp = f"{moment:%Y-%m-%d %H:%M:%S},{moment.microsecond // 1000:03d}"
     lines = [f"{stamp} - {level} - {one_line(shown)} - {message}"]
-    for block in ((exception_of(record) or _NOTHING_GIVEN).get("stacktrace"), record.stack_info):
+    exception = exception_of(record, given_fields(record)) or _NOTHING_GIVEN
+    for block in (exception.get("stacktrace"), record.stack_info):
         if block:
             lines += ["    " + one_line(line) for line in block.rstrip().split("\n")]
     return "\n".join(lines) + "\n"
@@ -154,11 +155,11 @@ def given_fields(record: logging.LogRecord) -> Mapping[str, Any]:
     return given if type(given) is dict and given.keys() >= _GIVEN_KEYS else _NOTHING_GIVEN
 
 
-def exception_of(record: logging.LogRecord) -> dict[str, str] | None:
+def exception_of(record: logging.LogRecord, given: Mapping[str, Any]) -> dict[str, str] | None:
     """Return a record's exception as text: type, message and stacktrace; None where it has none."""
-    given: dict[str, str] | None = given_fields(record).get("exception")
-    if given:
-        return without_empty({**given, "stacktrace": _bounded(given.get("stacktrace", ""))})
+    told: dict[str, str] | None = given.get("exception")
+    if told:
+        return without_empty({**told, "stacktrace": _bounded(told.get("stacktrace", ""))})
     if not record.exc_info or record.exc_info[1] is None:
         return {"stacktrace": _bounded(record.exc_text)} if record.exc_text else None
     _, error, trace = record.exc_info
@@ -171,9 +172,8 @@ def exception_of(record: logging.LogRecord) -> dict[str, str] | None:
     }
 
 
-def context_of(record: logging.LogRecord) -> dict[str, Any]:
+def context_of(record: logging.LogRecord, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that a record's caller gave beyond the fixed keys."""
-    given = given_fields(record)
     context = {key: value for key, value in record.__dict__.items() if key not in _OWN_ATTRIBUTES}
     if given is not _NOTHING_GIVEN:
         del context[EXTRA_KEY]
@@ -200,7 +200,11 @@ def beside(ours: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_empty(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that are not empty."""
-    return {key: value for key, value in fields.items() if not is_empty(value)}
+    return {
+        key: value
+        for key, value in fields.items()
+        if value is not None and (type(value) not in _CAN_BE_EMPTY or value)  # see `is_empty`, whose call would cost
+    }
 
 
 def is_empty(value: object) -> bool:

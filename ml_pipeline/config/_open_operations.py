@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenOperations"]
 
 _SHOWN_OPEN: Final = 5
+_MOST_ENDED_ELSEWHERE: Final = 1_000
 
 
 class OpenOperations:
@@ -40,6 +41,7 @@ class OpenOperations:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._open: dict[str, OperationRecord] = {}
+        self._ended_elsewhere: dict[str, OperationRecord] = {}
         self._hooked = False
         self._journal: _runtime.Lazy[OperationJournal] = _runtime.Lazy(
             lambda settings: OperationJournal(
@@ -74,6 +76,7 @@ class OpenOperations:
             OperationStateError: If an audit trail is required and cannot be written.
         """
         self._hook()
+        self._leave_ended()
         known, name = self._kind(kind, name)
         run_id = _context.run_id.get() or _runtime.settings().run_id or new_id()
         user_id = _context.user_id.get() if is_empty(user_id) else plain_text(user_id)
@@ -123,6 +126,14 @@ class OpenOperations:
         while around is not None and not around.is_open and around.undo():
             around = around.parent
 
+    def _leave_ended(self) -> None:
+        """Leave an operation that was started here and ended by another thread or task, which could not do it."""
+        while True:
+            ended = self._ended_elsewhere.get(_context.operation_id.get() or "")
+            if ended is None or not ended.undo():
+                return
+            self._ended_elsewhere.pop(ended.operation_id, None)
+
     def report_progress(
         self, record: OperationRecord | None, kind: str, counts: Mapping[str, Any], metrics: object = None
     ) -> None:
@@ -139,6 +150,10 @@ class OpenOperations:
         if self._open.pop(record.operation_id, None) is None:  # ended already, or the parent's of this forked process
             return
         record.is_open = False
+        if record.tokens:
+            self._ended_elsewhere[record.operation_id] = record
+            while len(self._ended_elsewhere) > _MOST_ENDED_ELSEWHERE:
+                self._ended_elsewhere.pop(next(iter(self._ended_elsewhere)), None)
         if error is not None and not (how == "cancel" and record.error):
             record.hear(error)
         for key in ("done", "total"):  # what progress was measured in; the end has counts of its own
@@ -284,6 +299,7 @@ class OpenOperations:
 
     def _abandon_open(self) -> None:
         for record in sorted(self._open.values(), key=lambda record: record.operation_id, reverse=True):
+            self.leave(record)
             self.end(record, "abandon")
 
     def _report_left_behind(self) -> None:

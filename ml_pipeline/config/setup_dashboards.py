@@ -16,7 +16,7 @@ if not __package__:  # run as a file: the package may not be installed
 import orjson
 import typer
 
-from ml_pipeline._command import run_command
+from ml_pipeline._command import run_script
 from ml_pipeline.errors import DashboardError
 
 __all__ = ["main", "read_dashboards", "setup"]
@@ -68,9 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(setup)
-    return run_command(app, arguments)
+    return run_script(setup, arguments)
 
 
 if __name__ == "__main__":

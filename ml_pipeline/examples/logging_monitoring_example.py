@@ -25,7 +25,7 @@ from rich.console import Console
 
 import ml_pipeline
 from ml_pipeline import _runtime
-from ml_pipeline._command import FAILED, run_command
+from ml_pipeline._command import FAILED, run_script
 from ml_pipeline.config.monitoring_config import resource_monitor
 from ml_pipeline.config.prometheus_metrics import MetricsServer, start_metrics_server
 from ml_pipeline.examples._observed import Outcome, in_rounds, observe
@@ -147,9 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(run)
-    return run_command(app, arguments)
+    return run_script(run, arguments)
 
 
 if __name__ == "__main__":

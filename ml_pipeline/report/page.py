@@ -78,7 +78,7 @@ def build_page(run: Run, *, lineage_svg: str = "", excerpts: Sequence[Excerpt] =
         A whole HTML document.
     """
     batches = batches_of(run.summary)
-    verdict = judge(run, batches, has_excerpts=bool(run.stopped))
+    verdict = judge(run, batches)
     alerts, drift = alerts_section(run), drift_section(batches)
     sections = (
         timeline_section(run),

@@ -44,7 +44,7 @@ _MOST_SINKS: Final = 10
 _MOST_FILES: Final = 50
 _MOST_LINEAGE_BYTES: Final = 1 << 20
 _SVG_WIDTH: Final = re.compile(r'<svg\b[^>]{0,400}?\swidth="(\d{1,6})"')
-_COLUMN_WIDTH: Final = 1_100  # what is wider is drawn smaller, until the reader wants it larger
+_COLUMN_WIDTH: Final = 1_200  # what is wider is drawn smaller, until the reader wants it larger
 _WORST_FIRST: Final = ("critical", "warning", "info")
 _ALERT_COLUMNS: Final = (
     Column("severity", "still"),

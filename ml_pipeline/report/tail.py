@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -29,14 +28,13 @@ def lines_from_end(path: Path, *, most_bytes: int = MOST_BYTES) -> Iterator[byte
         The lines that are not empty.
     """
     try:
-        file = path.open("rb")
+        file = path.open("rb") if path.is_file() else None  # to open a pipe would wait for its writer
     except OSError:
+        file = None
+    if file is None:
         return
     with file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            return
-        begin = status.st_size
+        begin = file.seek(0, os.SEEK_END)
         floor = max(begin - most_bytes, 0)
         parts: list[bytes] = []  # of the line that the blocks read so far have not yet begun
         while begin > floor:

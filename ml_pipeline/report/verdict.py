@@ -40,17 +40,16 @@ class Verdict:
     link: tuple[str, str] = ("", "")
 
 
-def judge(run: Run, batches: Sequence[Batch], *, has_excerpts: bool) -> Verdict:
+def judge(run: Run, batches: Sequence[Batch]) -> Verdict:
     """Say how a run went.
 
     Args:
         run: The run.
         batches: What was checked for drift.
-        has_excerpts: Whether the page shows log lines around failures.
     """
     drifted = [batch for batch in batches if batch.verdict == "drift"]
     facts = (_steps(run), _alerts(run), _drift(batches, drifted), _telemetry(run))
-    link = ("failures", "See the log around it") if has_excerpts else ("timeline", "See where")
+    link = ("failures", "See the log around it") if run.stopped else ("", "")
     where = run.stopped[0] if run.stopped else None
     if run.status in _ENDED:
         return Verdict(run.status, _stopped(run, where), _why(run, where), facts, link)

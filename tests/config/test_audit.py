@@ -100,7 +100,7 @@ def _edited(lines: list[bytes], edit: tuple[str, int, int, int]) -> list[bytes]:
     what, at, other, byte = edit
     lines = list(lines)
     match what:
-        case "change" if at < len(lines):
+        case "change" if at < len(lines) and len(lines[at]) > 1:
             other %= len(lines[at]) - 1
             lines[at] = lines[at][:other] + bytes([byte]) + lines[at][other + 1 :]
         case "remove" if at < len(lines):
@@ -340,6 +340,15 @@ def test_a_trail_that_was_moved_or_cut_shows_the_gap(tmp_path: Path) -> None:
     path.write_bytes(b"")
     trail.append({"message": "4"})
     assert verify(path) == AuditReport(intact=False, records=0, line=1, reason=missing.format(5))
+
+
+def test_a_system_without_pread_reads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no positioned read, the end of the trail is found all the same."""
+    path = tmp_path / "audit.log"
+    _written(path, 2)
+    monkeypatch.delattr(os, "pread")
+    _written(path, 2)
+    assert len(_oracle(path)) == 4
 
 
 def test_check_says_whether_a_record_could_be_written(tmp_path: Path) -> None:

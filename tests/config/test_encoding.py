@@ -378,6 +378,8 @@ def test_width_is_bounded() -> None:
     assert checked(list(range(1_005)))[-1] == "… 5 more"
     assert checked({str(number): number for number in range(1_005)})["…"] == "5 more"
     assert checked(set(range(1_005)))[-1] == "… 5 more"
+    wide = dataclasses.make_dataclass("Wide", [(f"field_{number}", int, 0) for number in range(1_005)])
+    assert checked(wide())["…"] == "5 more"
 
 
 def test_the_whole_is_bounded() -> None:

@@ -94,6 +94,29 @@ def test_a_torn_line_is_followed_by_a_fresh_one(tmp_path: Path) -> None:
     assert path.read_bytes() == b"whole\nhal\nnext\nafter\n"
 
 
+def test_a_line_that_is_being_written_is_not_taken_for_a_torn_one(tmp_path: Path) -> None:
+    """Who opens a file while others write long lines to it puts no empty line between theirs."""
+    path = tmp_path / "x.log"
+
+    def write_long() -> None:
+        file = AppendFile(path)
+        for _ in range(2_000):
+            file.write(b"w" * 3_000 + b"\n")
+
+    def open_often() -> None:
+        for _ in range(700):
+            file = AppendFile(path)
+            file.write(b"o" * 90 + b"\n")
+            file.close()
+
+    threads = [threading.Thread(target=work) for work in (write_long, open_often, open_often)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Counter(map(len, path.read_bytes().splitlines())) == {3_000: 2_000, 90: 1_400}
+
+
 def test_a_disk_that_fills_raises_and_the_next_line_is_fresh(tmp_path: Path) -> None:
     """A line that does not fit raises; once there is room again, the next line stands on a line of its own."""
     program = f"""

@@ -223,12 +223,12 @@ def test_a_traceback_is_whole() -> None:
 
 def test_exceptions_that_cannot_be_printed() -> None:
     """An exception whose text raises is still named, with its traceback."""
-    told = exception_of(_record(exc_info=_raised(EvilError())))
+    told = exception_of(_record(exc_info=_raised(EvilError())), {})
     assert told is not None
     assert (told["type"], told["message"]) == ("EvilError", "<RuntimeError when printed>")
     assert "raise error" in told["stacktrace"]
-    assert exception_of(_record(exc_info=(None, None, None))) is None
-    assert exception_of(_record(exc_text="formatted elsewhere")) == {"stacktrace": "formatted elsewhere"}
+    assert exception_of(_record(exc_info=(None, None, None)), {}) is None
+    assert exception_of(_record(exc_text="formatted elsewhere"), {}) == {"stacktrace": "formatted elsewhere"}
 
 
 def test_traceback_and_stack_in_text_are_indented() -> None:

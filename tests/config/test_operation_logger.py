@@ -148,6 +148,25 @@ def test_a_run_of_another_process_is_joined(seen: Observed) -> None:
             assert op.run_id == RUN
 
 
+def test_leaving_a_scope_that_nobody_entered_does_nothing(seen: Observed) -> None:
+    """A stray `__exit__`, and a second one, end nothing."""
+    scope = seen.log.operation("custom")
+    scope.__exit__(None, None, None)
+    with scope:
+        pass
+    scope.__exit__(None, None, None)
+    assert seen.types == ["start", "complete"]
+
+
+def test_shutdown_ends_what_is_open_and_its_context(seen: Observed) -> None:
+    """What is abandoned at the end leaves no context behind, which matters where the process lives on."""
+    seen.log.log_data_ingestion_start("ADNI")
+    seen.log.log_training_start("m")
+    _runtime.shutdown()
+    assert seen.types == ["start", "start", "abandon", "abandon"]
+    assert (_here(), seen.log.open_operations()) == ((None, None), {})
+
+
 def test_the_scope_before_and_after_its_block(seen: Observed) -> None:
     """Before the block there is no id; after it, the id can still be asked for."""
     scope = seen.log.operation("custom")
@@ -350,6 +369,68 @@ def test_an_async_generator_closed_in_another_task_leaves_that_tasks_context_alo
 
     asyncio.run(main())
     assert Counter(event.type for event in seen.events) == {"start": 2, "cancel": 1, "complete": 1}
+
+
+def test_an_operation_may_be_completed_in_a_task_that_inherited_it(seen: Observed) -> None:
+    """In the task that completes it, the context is the one from before its start."""
+
+    async def finish(operation_id: str) -> tuple[str | None, str | None]:
+        seen.log.log_training_complete(operation_id)
+        return _here()
+
+    async def main() -> None:
+        with seen.log.operation("custom") as around:
+            operation_id = seen.log.log_training_start("m")
+            assert await asyncio.create_task(finish(operation_id)) == (around.operation_id, around.run_id)
+        assert _here() == (None, None)
+
+    asyncio.run(main())
+    assert _here() == (None, None)
+
+
+def test_an_operation_that_another_thread_ends_is_no_parent_afterwards(seen: Observed) -> None:
+    """Started here and completed by a thread, it is not what the next operation here belongs to."""
+
+    def in_a_thread(function: Callable[..., None], operation_id: str) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(function, operation_id).result()
+
+    with seen.log.operation("custom", "around") as around:
+        outer, inner = seen.log.log_data_ingestion_start("ADNI"), seen.log.log_training_start("m")
+        in_a_thread(seen.log.log_data_ingestion_complete, outer)
+        in_a_thread(seen.log.log_training_complete, inner)
+        with seen.log.operation("custom", "next"):
+            pass
+        assert _here()[0] == around.operation_id
+    assert next(event for event in seen.events if event.name == "next").parent_id == around.operation_id
+    assert _here() == (None, None)
+    for _ in range(1_100):
+        in_a_thread(seen.log.log_training_complete, seen.log.log_training_start("m"))
+    assert {event.parent_id for event in seen.events[-2_000:]} == {None}
+    assert len(seen.log._operations._ended_elsewhere) <= 1_000
+    with seen.log.operation("custom"):
+        pass
+
+
+def test_a_task_keeps_the_operation_it_was_started_in(seen: Observed) -> None:
+    """A task that outlives the operation around its start stays in that run."""
+
+    async def later(started: asyncio.Event) -> None:
+        await started.wait()
+        for _ in range(2):
+            async with seen.log.operation("custom", "later"):
+                pass
+
+    async def main() -> None:
+        ended = asyncio.Event()
+        async with seen.log.operation("custom", "request") as request:
+            task = asyncio.create_task(later(ended))
+        ended.set()
+        await task
+        told = {(event.parent_id, event.run_id) for event in seen.events if event.name == "later"}
+        assert told == {(request.operation_id, request.run_id)}
+
+    asyncio.run(main())
 
 
 def test_a_hundred_tasks_keep_their_ids_apart(seen: Observed) -> None:

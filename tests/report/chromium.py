@@ -7,6 +7,7 @@ import json
 import os
 import select
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,10 @@ _OPTIONS = (
     "--no-first-run",
     "--hide-scrollbars",
     "--remote-debugging-pipe",
+)
+# The browser reads descriptor 3 and writes 4.
+_LAUNCHER = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
 )
 _DEADLINE_SECONDS = 60.0
 
@@ -50,10 +55,8 @@ class Chromium:
     def __enter__(self) -> Self:
         commands, self._to_browser = os.pipe()
         self._from_browser, replies = os.pipe()
-        # The browser reads descriptor 3 and writes 4; the shell puts ours there.
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec "$0" "$@" 3<&{commands} 4>&{replies}', self.program, *_OPTIONS]
-            + [f"--user-data-dir={self.profile}"],
+            [sys.executable, "-c", _LAUNCHER, str(commands), str(replies), *self._command()],
             pass_fds=(commands, replies),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -85,7 +88,9 @@ class Chromium:
         """Load a file and wait until everything in it is there."""
         self.requests.clear()
         self.messages.clear()
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=page.as_uri())
@@ -118,6 +123,9 @@ class Chromium:
             raise ValueError(f"{method}: {reply['error']}")
         result: dict[str, Any] = reply["result"]
         return result
+
+    def _command(self) -> list[str]:
+        return [self.program, *_OPTIONS, f"--user-data-dir={self.profile}"]
 
     def _until(self, method: str) -> None:
         while (event := self._next()).get("method") != method:

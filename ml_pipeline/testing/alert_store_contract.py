@@ -1,0 +1,318 @@
+"""The contract of an alert store, as tests: subclass it for a store of your own."""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ml_pipeline.config._alert_records import Alert, DeliveryState, Occurrence
+from ml_pipeline.config._alert_sqlite import SAME_FAILURE_SECONDS
+from ml_pipeline.config._ids import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ml_pipeline.config._alert_store import AlertStore
+
+__all__ = ["AlertStoreContract", "record", "said"]
+
+COOLDOWN = 60.0
+
+
+def said(
+    time: float = 1000.0,
+    *,
+    automatic: bool = False,
+    failure: str | None = None,
+    places: tuple[str, ...] = (),
+    around: tuple[str, ...] = (),
+    **fields: Any,
+) -> Occurrence:
+    """Make an occurrence; what a test does not name is the same everywhere."""
+    given = {
+        "alert_id": new_id(),
+        "kind": "processing_failure",
+        "severity": "critical",
+        "pipeline": "p",
+        "operation": "data_ingestion",
+        "message": "data_ingestion failed",
+        **fields,
+    }
+    alert = Alert(time=time, last_time=time, **given)
+    return Occurrence(alert=alert, automatic=automatic, failure=failure, places=places, around=around)
+
+
+def record(store: AlertStore, occurrence: Occurrence, *channels: str, cooldown: float = COOLDOWN) -> tuple[str, str]:
+    """Record an occurrence and return what became of it, and under which alert."""
+    recorded = store.record(occurrence, channels=channels, cooldown_seconds=cooldown)
+    return recorded.outcome, recorded.alert.alert_id
+
+
+class AlertStoreContract:
+    """What any `AlertStore` must do; subclass it and give the fixture ``store``."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[AlertStore]:
+        """Return the store under test, empty."""
+        raise NotImplementedError("a contract is held to a store: override the fixture `store`")
+
+    def test_a_first_occurrence_is_an_alert_to_deliver_everywhere(self, store: AlertStore) -> None:
+        """A new alert is kept as it was said, with one delivery a channel."""
+        occurrence = said(details={"rows": 3}, model="m", error_type="TimeoutError", user_id="u", run_id="r")
+        assert record(store, occurrence, "email", "console") == ("raised", occurrence.alert.alert_id)
+        assert store.find(limit=10) == [occurrence.alert]
+        claimed = [store.claim(("email", "console"), time=1000.0, lease_seconds=10.0) for _ in range(3)]
+        assert [delivery.channel for delivery in claimed if delivery] == ["email", "console"]
+        assert claimed[2] is None
+        assert claimed[0] is not None
+        assert (claimed[0].attempt, claimed[0].alert) == (1, occurrence.alert)
+
+    def test_a_repeat_is_counted_and_held_back(self, store: AlertStore) -> None:
+        """Within the cooldown a repeat is counted under the alert; it is no alert and no delivery of its own."""
+        _, first = record(store, said(1000.0), "email")
+        assert record(store, said(1059.9, message="again"), "email") == ("suppressed", first)
+        (alert,) = store.find(limit=10)
+        assert (alert.count, alert.held_back, alert.time, alert.last_time) == (2, 1, 1000.0, 1059.9)
+        assert alert.message == "data_ingestion failed"
+        assert store.summarise(0.0).deliveries == {"email": {"pending": 1}}
+
+    def test_after_the_cooldown_it_is_news_again(self, store: AlertStore) -> None:
+        """The cooldown counts from the alert, not from its last repeat."""
+        record(store, said(1000.0))
+        record(store, said(1059.0))
+        assert record(store, said(1060.0))[0] == "raised"
+        assert [alert.count for alert in store.find(limit=10)] == [1, 2]
+
+    def test_no_cooldown_holds_nothing_back(self, store: AlertStore) -> None:
+        """With a cooldown of 0 every occurrence is an alert, even at one moment, even in one operation."""
+        for _ in range(3):
+            assert record(store, said(operation_id="op", failure="x"), cooldown=0.0)[0] == "raised"
+
+    def test_a_clock_that_steps_back_holds_back_no_longer(self, store: AlertStore) -> None:
+        """An alert from what is now the future is no reason to be silent until then."""
+        record(store, said(5000.0))
+        assert record(store, said(1000.0))[0] == "raised"
+
+    @pytest.mark.parametrize("field", ["kind", "pipeline", "operation", "model", "feature", "error_type"])
+    def test_each_part_of_the_identity_makes_another_alert(self, store: AlertStore, field: str) -> None:
+        """Two occurrences that differ in one part of the identity are two alerts; the message is no part of it."""
+        one: dict[str, Any] = {"model": "m", "feature": "f", "error_type": "E", field: "one"}
+        record(store, said(**one))
+        assert record(store, said(**{**one, field: "two"}))[0] == "raised"
+
+    @pytest.mark.parametrize("field", ["error_type", "model"])
+    @pytest.mark.parametrize("known_first", [True, False])
+    def test_what_one_side_does_not_know_is_no_difference(
+        self, store: AlertStore, field: str, known_first: bool
+    ) -> None:
+        """An unknown exception type or model matches a known one, whichever came first, and is filled in."""
+        values: list[dict[str, Any]] = [{field: "known"}, {field: ""}]
+        known, unknown = (said(**value) for value in values)
+        first, second = (known, unknown) if known_first else (unknown, known)
+        _, alert_id = record(store, first)
+        assert record(store, second) == ("refined", alert_id)
+        (alert,) = store.find(limit=10)
+        assert (getattr(alert, field), alert.state, alert.count, alert.held_back) == ("known", "refined", 2, 0)
+
+    def test_a_call_refines_what_an_event_raised(self, store: AlertStore) -> None:
+        """A call about the same operation adds its details, and its severity wins; the first message stays."""
+        _, first = record(store, said(automatic=True, failure="x", operation_id="op", details={"a": 1, "b": 1}))
+        call = said(failure="y", operation_id="op", severity="warning", message="mine", details={"b": 2})
+        assert record(store, call) == ("refined", first)
+        (alert,) = store.find(limit=10)
+        assert (alert.severity, alert.details) == ("warning", {"a": 1, "b": 2, "also_said": ["mine"]})
+        assert alert.message == "data_ingestion failed"
+
+    def test_an_event_refines_what_a_call_raised(self, store: AlertStore) -> None:
+        """Said first by the caller, the alert keeps the caller's severity and details and gains the event's."""
+        record(store, said(failure="y", operation_id="op", severity="warning", details={"b": 2}))
+        event = said(automatic=True, failure="x", operation_id="op", operation="other", details={"a": 1, "b": 1})
+        assert record(store, event)[0] == "refined"
+        (alert,) = store.find(limit=10)
+        assert (alert.severity, alert.details) == ("warning", {"a": 1, "b": 2})
+
+    def test_a_repeat_by_the_same_voice_is_held_back(self, store: AlertStore) -> None:
+        """Two calls that say the same in one operation are a repeat; so are two failures of two operations."""
+        record(store, said(failure="x", operation_id="op"))
+        assert record(store, said(failure="x", operation_id="op"))[0] == "suppressed"
+        assert record(store, said(automatic=True, failure="x", operation_id="op2"))[0] == "suppressed"
+
+    def test_what_else_was_said_is_bounded(self, store: AlertStore) -> None:
+        """Of a hundred different sentences about one failure the last eight are kept."""
+        record(store, said(automatic=True, failure="x", operation_id="op"))
+        for index in range(100):
+            record(store, said(failure="x", operation_id="op", model=f"m{index}", message=f"m{index}"))
+        (alert,) = store.find(limit=10)
+        assert alert.details["also_said"] == [f"m{index}" for index in range(92, 100)]
+
+    def test_a_failure_on_its_way_up_is_one_alert(self, store: AlertStore) -> None:
+        """The operations around a failed one, failing with the same error, add nothing."""
+        _, first = record(
+            store, said(automatic=True, failure="x", error_type="E", operation_id="a", around=("b",)), "email"
+        )
+        for name, parent in (("b", "c"), ("c", "d")):
+            outer = said(
+                automatic=True, failure="x", error_type="E", operation_id=name, operation=name, around=(parent,)
+            )
+            assert record(store, outer, "email") == ("implied", first)
+        (alert,) = store.find(limit=10)
+        assert (alert.count, alert.state) == (1, "raised")
+
+    @pytest.mark.parametrize("other", [{"failure": "other"}, {"error_type": "Other"}])
+    def test_another_failure_around_it_is_another_alert(self, store: AlertStore, other: dict[str, str]) -> None:
+        """A parent that fails with another type or message has a failure of its own."""
+        record(store, said(automatic=True, failure="x", error_type="E", operation_id="a", around=("b",)))
+        outer: dict[str, Any] = {"failure": "x", "error_type": "E", **other}
+        assert record(store, said(automatic=True, operation="outer", operation_id="b", **outer))[0] == "raised"
+
+    def test_parallel_branches_are_told_apart(self, store: AlertStore) -> None:
+        """Eight branches that fail alike at once are one alert, and none of their parents adds one."""
+        branches = [
+            said(automatic=True, failure="x", error_type="E", operation_id=f"a{i}", around=(f"b{i}",)) for i in range(8)
+        ]
+        outcomes = [record(store, branch)[0] for branch in branches]
+        assert outcomes == ["raised"] + ["suppressed"] * 7
+        for index in range(8):
+            outer = said(automatic=True, failure="x", error_type="E", operation="outer", operation_id=f"b{index}")
+            assert record(store, outer)[0] == "implied"
+
+    def test_a_failure_is_recognised_for_a_while_only(self, store: AlertStore) -> None:
+        """The same words in the same long-lived operation, much later, are another failure."""
+        record(store, said(1000.0, automatic=True, failure="x", operation_id="a", around=("b",)))
+        later = 1000.0 + SAME_FAILURE_SECONDS
+        outer = said(later, automatic=True, failure="x", operation="outer", operation_id="b")
+        assert record(store, outer)[0] == "raised"
+        assert record(store, said(later, failure="x", operation_id="a"))[0] == "raised"
+
+    def test_a_resolved_alert_makes_the_next_one_news(self, store: AlertStore) -> None:
+        """Resolving ends the cooldown, in the same operation too, and says so once."""
+        occurrence = said(1000.0, failure="x", operation_id="op")
+        record(store, occurrence)
+        resolved = store.resolve(occurrence.alert.alert_id, time=1001.0)
+        assert resolved is not None
+        assert (resolved.state, resolved.last_time) == ("resolved", 1001.0)
+        assert store.resolve(occurrence.alert.alert_id, time=1002.0) is None
+        assert store.resolve("nobody", time=1002.0) is None
+        assert record(store, said(1003.0, failure="x", operation_id="op"))[0] == "raised"
+
+    def test_a_late_view_of_a_resolved_alert_does_not_open_it(self, store: AlertStore) -> None:
+        """The operation's own failure, told after its alert was resolved, adds to it and leaves it resolved."""
+        occurrence = said(failure="x", operation_id="op")
+        record(store, occurrence)
+        store.resolve(occurrence.alert.alert_id, time=1001.0)
+        assert record(store, said(automatic=True, failure="x", operation_id="op"))[0] == "refined"
+        assert [alert.state for alert in store.find(limit=10)] == ["resolved"]
+
+    def test_of_one_identity_only_the_latest_is_active(self, store: AlertStore) -> None:
+        """An alert raised anew after its cooldown takes the place of the earlier one; a resolved one has none."""
+        record(store, said(1000.0))
+        latest = said(2000.0)
+        record(store, latest)
+        other = said(2001.0, operation="other")
+        record(store, other)
+        active = [alert.alert_id for alert in store.find(limit=10, only_active=True)]
+        assert active == [other.alert.alert_id, latest.alert.alert_id]
+        store.resolve(other.alert.alert_id, time=2002.0)
+        assert [alert.alert_id for alert in store.find(limit=10, only_active=True)] == [latest.alert.alert_id]
+
+    def test_the_history_is_newest_first_and_can_be_asked_for_less(self, store: AlertStore) -> None:
+        """Each condition narrows the answer, and several narrow it together."""
+        for index, (kind, severity) in enumerate([("a", "info"), ("a", "critical"), ("b", "info")]):
+            record(store, said(1000.0 + index, kind=kind, severity=severity, operation=f"o{index}"))
+        find = store.find
+        assert [alert.time for alert in find(limit=10)] == [1002.0, 1001.0, 1000.0]
+        assert [alert.time for alert in find(limit=2)] == [1002.0, 1001.0]
+        assert [alert.time for alert in find(limit=10, kind="a", severity="info")] == [1000.0]
+        assert [alert.time for alert in find(limit=10, since=1001.0)] == [1002.0, 1001.0]
+        assert find(limit=10, state="resolved") == []
+
+    def test_the_summary_counts_what_was_raised_since(self, store: AlertStore) -> None:
+        """By kind, severity, repeats held back, and deliveries by channel and state."""
+        record(store, said(500.0), "email")
+        record(store, said(1000.0), "email", "console")
+        record(store, said(1001.0), "email", "console")
+        record(store, said(1002.0, kind="data_drift", severity="warning"), "email")
+        delivery = store.claim(("console",), time=1002.0, lease_seconds=1.0)
+        assert delivery is not None
+        store.settle(delivery.delivery_id, "sent", time=1003.0)
+        summary = store.summarise(1000.0)
+        assert (summary.since, summary.alerts, summary.held_back) == (1000.0, 2, 1)
+        assert summary.by_kind == {"processing_failure": 1, "data_drift": 1}
+        assert summary.by_severity == {"critical": 1, "warning": 1}
+        assert summary.deliveries == {"email": {"pending": 2}, "console": {"sent": 1}}
+
+    def test_a_claim_is_one_callers_until_its_lease_ends(self, store: AlertStore) -> None:
+        """Nobody else gets a claimed delivery; after the lease it is taken up again, one attempt later."""
+        record(store, said(1000.0), "email")
+        first = store.claim(("email",), time=1000.0, lease_seconds=30.0)
+        assert store.claim(("email",), time=1029.9, lease_seconds=30.0) is None
+        assert store.next_due(("email",)) == 1030.0
+        second = store.claim(("email",), time=1030.0, lease_seconds=30.0)
+        assert first is not None
+        assert second is not None
+        assert (first.delivery_id, second.attempt) == (second.delivery_id, 2)
+
+    def test_only_channels_the_caller_has_are_claimed(self, store: AlertStore) -> None:
+        """A process without a mail server leaves the mails to one that has it."""
+        record(store, said(1000.0), "email")
+        assert store.claim(("console",), time=1000.0, lease_seconds=1.0) is None
+        assert store.next_due(("console",)) is None
+        assert store.claim((), time=1000.0, lease_seconds=1.0) is None
+
+    def test_a_failed_delivery_waits_for_its_time(self, store: AlertStore) -> None:
+        """Put back with a time, it is not due before; settled for good, it is not due at all."""
+        record(store, said(1000.0), "email")
+        delivery = store.claim(("email",), time=1000.0, lease_seconds=30.0)
+        assert delivery is not None
+        store.settle(delivery.delivery_id, "pending", time=1001.0, due=1010.0, error="451 later")
+        assert store.claim(("email",), time=1009.9, lease_seconds=30.0) is None
+        assert store.next_due(("email",)) == 1010.0
+        assert store.claim(("email",), time=1010.0, lease_seconds=30.0) is not None
+        store.settle(delivery.delivery_id, "dead", time=1011.0, error="550 no")
+        assert store.next_due(("email",)) is None
+        assert store.summarise(0.0).deliveries == {"email": {"dead": 1}}
+
+    def test_what_was_sent_stays_sent(self, store: AlertStore) -> None:
+        """Where a lease ran out and two callers disagree, the one who sent it is right."""
+        record(store, said(1000.0), "email")
+        delivery = store.claim(("email",), time=1000.0, lease_seconds=1.0)
+        assert delivery is not None
+        states: list[DeliveryState] = ["dead", "sent", "pending", "dead"]
+        for state in states:
+            store.settle(delivery.delivery_id, state, time=1002.0, due=1003.0)
+        assert store.summarise(0.0).deliveries == {"email": {"sent": 1}}
+
+    def test_the_longest_due_comes_first(self, store: AlertStore) -> None:
+        """Deliveries go out in the order in which they became due."""
+        for index in (2, 0, 1):
+            record(store, said(1000.0 + index, operation=f"o{index}"), "email")
+        claimed = [store.claim(("email",), time=1010.0, lease_seconds=1.0) for _ in range(3)]
+        assert [delivery.alert.operation for delivery in claimed if delivery] == ["o0", "o1", "o2"]
+
+    def test_a_delivery_carries_the_alert_as_it_stands(self, store: AlertStore) -> None:
+        """What was added between raising and sending is in what is sent."""
+        record(store, said(1000.0, automatic=True, failure="x", operation_id="op"), "email")
+        record(store, said(1000.0, failure="x", operation_id="op", details={"host": "db1"}), "email")
+        delivery = store.claim(("email",), time=1000.0, lease_seconds=1.0)
+        assert delivery is not None
+        assert (delivery.alert.details, delivery.alert.count) == ({"host": "db1"}, 2)
+
+    def test_threads_at_once_make_one_alert(self, store: AlertStore) -> None:
+        """Four hundred occurrences from eight threads are one alert and 399 repeats."""
+        with ThreadPoolExecutor(8) as pool:
+            outcomes = list(pool.map(lambda _: record(store, said())[0], range(400)))
+        assert (outcomes.count("raised"), outcomes.count("suppressed")) == (1, 399)
+        assert store.find(limit=10)[0].held_back == 399
+
+    def test_what_fails_changes_nothing(self, store: AlertStore) -> None:
+        """An alert whose deliveries cannot be written is not there either, and the store goes on."""
+        broken: Any = None
+        with pytest.raises(sqlite3.IntegrityError):
+            record(store, said(), "email", broken)
+        assert store.find(limit=10) == []
+        assert store.summarise(0.0).deliveries == {}
+        assert record(store, said(), "email")[0] == "raised"
