@@ -10,6 +10,7 @@ import pytest
 
 import ml_pipeline
 from ml_pipeline import _runtime
+from ml_pipeline.config import _context
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,8 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(folder)
     ml_pipeline.reset()
     ml_pipeline.configure(name="test", strict=True, log_console="off")
+    around = _context.restore(dict.fromkeys(_context.VARIABLES))
     yield folder
+    _context.undo(around)
     _runtime.shutdown()
     ml_pipeline.reset()

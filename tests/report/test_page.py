@@ -242,7 +242,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-PARTS = [(key,) for key in FULL] + [("operations", 0, key) for key in FULL["operations"][0]]
+PARTS: list[tuple[Any, ...]] = [(key,) for key in FULL] + [("operations", 0, key) for key in FULL["operations"][0]]
 PARTS += [("drift_details", 0, key) for key in FULL["drift_details"][0]]
 PARTS += [("drift_details", 0, "features", 0, key) for key in FULL["drift_details"][0]["features"][0]]
 PARTS += [("resources", 0, key) for key in FULL["resources"][0]] + [("alerts", 0, key) for key in FULL["alerts"][0]]

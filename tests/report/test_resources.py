@@ -34,9 +34,7 @@ def test_the_chart_of_a_run() -> None:
     page = _read(
         [_sample("run", number - 1.5, cpu=number / 10, memory=size * 2**20) for number, size in enumerate(memory)]
     )
-    assert "CPU mean 0.35, highest 0.60 cores" in page.text, (
-        "(.2/2 + .3 + .4 + .5) and .6/2, over 4 s; .1 was before it"
-    )
+    assert "CPU mean 0.40, highest 0.60 cores" in page.text, "half of .2, .3, .4, .5 and half of .6, over 4 s"
     assert "Memory 99 MiB at first, 300 MiB at its highest" in page.text
     assert "Memory over the run: 99 MiB at first, 300 MiB at its highest" in page.attributes["aria-label"]
     assert all("NaN" not in path and "inf" not in path for path in page.attributes["d"])
