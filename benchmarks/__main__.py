@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import drift_cost, import_cost, pipeline_overhead
+from benchmarks import drift_cost, import_cost, pipeline_overhead, report_page
 from benchmarks.harness import Case, measure, table
 
 GROUPS: dict[str, tuple[str, list[Case], dict[str, str], int | None]] = {
@@ -27,6 +27,7 @@ GROUPS: dict[str, tuple[str, list[Case], dict[str, str], int | None]] = {
         {"check_s": "check, s", "peak_mb": "peak memory, MB"},
         0,
     ),
+    "report": ("The page of a run", report_page.CASES, {"page_s": "built in, s", "page_kb": "size, kB"}, None),
     "import": ("Import", import_cost.CASES, {"ms": "ms", "modules": "modules"}, None),
 }
 

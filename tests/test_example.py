@@ -184,6 +184,9 @@ def test_a_stopped_run_ends_cleanly(number: signal.Signals, code: int, isolated:
     ]  # type: ignore[index, operator]
     assert events[-2:] == [("model_training", "cancel"), ("pipeline_run", "cancel")]
     json.loads((DATA / "metadata" / "lineage" / "nodes.json").read_text())
+    summary = json.loads((DATA / "runs" / "latest" / "summary.json").read_text())
+    assert summary["status"] == "cancelled"
+    assert (DATA / "runs" / "latest" / "report.html").is_file()
 
 
 def test_a_killed_run_is_reported_by_the_next(isolated: Path) -> None:

@@ -52,31 +52,39 @@ def observe(pipeline: SklearnPipeline) -> Outcome:
     Returns:
         What came of it; a failing step is told, not raised.
     """
+    failure: Exception | None = None
     with RunRecorder() as recorder:
-        _, failure = _runtime.attempt(pipeline.run)
-        settings, result = _runtime.settings(), pipeline.result
-        alert_manager.flush(settings.smtp_timeout_seconds)
-        files = _files(result)
-        summary = recorder.summary(
-            result.run_id,
-            dataset=result.dataset,
-            model_version=result.model_version,
-            model_sha256=result.model_sha256,
-            scores=result.scores,
-            predictions=pipeline.serving.predictions if pipeline.serving else 0,
-            drift_details=pipeline.serving.drift_details if pipeline.serving else [],
-            error=f"{type(failure).__name__}: {failure}" if failure else None,
-            files=files,
-        )
+        try:
+            _, failure = _runtime.attempt(pipeline.run)
+        finally:  # also where Ctrl-C stopped it: a run that was cancelled has its page too
+            outcome = _leave_files(pipeline, recorder, failure)
+    if _runtime.settings().pushgateway_url:
+        push_metrics()
+    return outcome
+
+
+def _leave_files(pipeline: SklearnPipeline, recorder: RunRecorder, failure: Exception | None) -> Outcome:
+    settings, result, serving = _runtime.settings(), pipeline.result, pipeline.serving
+    alert_manager.flush(settings.smtp_timeout_seconds)
+    files = _files(result)
+    summary = recorder.summary(
+        result.run_id,
+        dataset=result.dataset,
+        model_version=result.model_version,
+        model_sha256=result.model_sha256,
+        scores=result.scores,
+        predictions=serving.predictions if serving else 0,
+        drift_details=serving.drift_details if serving else [],
+        error=f"{type(failure).__name__}: {failure}" if failure else None,
+        files=files,
+    )
     with _runtime.guard("report"):
         runs = settings.data_dir / "runs"
         write_summary(runs, summary)
         write_report(runs, summary, lineage_svg=_drawing(result.run_id), log_dir=settings.log_dir)
     with _runtime.guard("data_lineage"):
         lineage_tracker.export_json()
-    if settings.pushgateway_url:
-        push_metrics()
-    return Outcome(summary, files, failure, pipeline.serving)
+    return Outcome(summary, files, failure, serving)
 
 
 def in_rounds(options: PipelineOptions, outcome: Outcome, *, seconds: float, retrain_every: int) -> int:

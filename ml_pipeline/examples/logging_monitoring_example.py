@@ -79,6 +79,8 @@ def run(
         with nullcontext() if verbose else LiveProgress():
             outcome = observe(SklearnPipeline(options))
         print_summary(outcome.summary, outcome.files)
+        if drift and outcome.failure is None:
+            Console().print("The last batch was shifted on purpose (--drift): open the report to see where.")
         if loop is not None:
             return in_rounds(options, outcome, seconds=loop, retrain_every=retrain_every)
         _linger(server, linger)

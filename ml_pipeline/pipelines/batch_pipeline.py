@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchPipeline", "DeployedModel", "InjectedFailureError", "fail_if_asked"]
 
 _DRAWN_FEATURES: Final = 8
+_KEPT_DETAILS: Final = 100
 
 
 class InjectedFailureError(RuntimeError):
@@ -60,7 +61,7 @@ class BatchPipeline:
         source: Where batches come from.
         fail_at: The step that shall fail, if any.
         predictions: How many were made so far.
-        drift_details: For each batch, what the report page draws of its drift check.
+        drift_details: For each of the last 100 batches, what the report page draws of its drift check.
     """
 
     deployed: DeployedModel
@@ -188,6 +189,7 @@ class BatchPipeline:
                 )
             )
             self.drift_details.append(_details(self.deployed, batch, report, counts))
+            del self.drift_details[:-_KEPT_DETAILS]
             lineage_tracker.track_validation(
                 batch_id,
                 f"drift_check {op.run_id}/batch-{batch.number}",

@@ -68,7 +68,7 @@ class LiveProgress:
         else:
             if key in self._tasks:
                 self._progress.remove_task(self._tasks.pop(key))
-            self._progress.console.print(_step_line(event))
+            self._progress.console.print(_step_line(event), soft_wrap=True)
 
 
 def print_summary(summary: Mapping[str, Any], files: Mapping[str, str], console: Console | None = None) -> None:
@@ -88,8 +88,8 @@ def print_summary(summary: Mapping[str, Any], files: Mapping[str, str], console:
     )
     console.print(_steps_table(summary["operations"]))
     if summary.get("scores"):
-        scores = "  ".join(f"{escape(name)} [bold]{value:.4f}[/]" for name, value in summary["scores"].items())
-        console.print(f"[bold]Scores[/]  {scores}")
+        scores = "  ".join(f"{escape(name)} [bold]{_number(value)}[/]" for name, value in summary["scores"].items())
+        console.print(f"[bold]Scores[/]  {scores}", soft_wrap=True)
     console.print(f"[bold]Alerts[/]  {len(summary['alerts']) or 'none'}")
     for alert in summary["alerts"]:
         console.print(
@@ -98,6 +98,11 @@ def print_summary(summary: Mapping[str, Any], files: Mapping[str, str], console:
     width = max(map(len, files), default=0)
     for name, path in files.items():
         console.print(f"[bold]{name:<{width}}[/]  {escape(path)}", soft_wrap=True)
+
+
+def _number(value: object) -> str:
+    """A score; one that is no number, such as a NaN, is a text in the summary."""
+    return f"{value:.4f}" if isinstance(value, (int, float)) else escape(one_line(str(value)))
 
 
 def _step_line(event: OperationEvent) -> str:

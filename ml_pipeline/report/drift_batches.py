@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Feature", "batches_of"]
 
-_DEFAULT_FLOOR: Final = 0.05
+DEFAULT_FLOOR: Final = 0.05
+"""That of `ml_pipeline.drift.Floors`, which a page can do without loading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def batches_of(summary: Mapping[str, Any]) -> list[Batch]:
 
 
 def _batch(given: Mapping[str, Any], run_id: str) -> Batch:
-    floor = number(given.get("floor")) or _DEFAULT_FLOOR
+    floor = number(given.get("floor")) or DEFAULT_FLOOR
     rows = number(given.get("rows"))
     return Batch(
         name=text(given.get("batch")).removeprefix(f"{run_id}/") or "(unnamed)",

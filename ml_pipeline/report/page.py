@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline._platform import replace_durably
+from ml_pipeline.config._encoding import rfc3339
 from ml_pipeline.report.charts import HATCH
 from ml_pipeline.report.drift_batches import batches_of
 from ml_pipeline.report.drift_section import drift_section
@@ -17,7 +18,7 @@ from ml_pipeline.report.run import Run
 from ml_pipeline.report.sections import alerts_section, files_section, lineage_section, scores_section, tiles
 from ml_pipeline.report.style import policy, sheet
 from ml_pipeline.report.timeline import timeline_section
-from ml_pipeline.report.values import clip, clock, day, text
+from ml_pipeline.report.values import clip, clock, day
 from ml_pipeline.report.verdict import Verdict, judge, verdict_section
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def write_report(
     excerpts: Sequence[Excerpt] = ()
     if log_dir is not None and run.run_id:
         stopped = [op.operation_id for op in run.stopped[:MOST_SHOWN]]
-        started = min((text(op.get("started")) for op in summary.get("operations", ())), default="")
+        started = "" if run.started is None else rfc3339(run.started)
         excerpts = read_excerpts(log_dir, run.run_id, stopped, started=started) if stopped else ()
     path = folder / str(summary["run_id"]) / "report.html"
     replace_durably(path, build_page(run, lineage_svg=lineage_svg, excerpts=excerpts).encode())

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ml_pipeline
@@ -114,6 +114,7 @@ def _edited(lines: list[bytes], edit: tuple[str, int, int, int]) -> list[bytes]:
     return b"".join(lines).splitlines(keepends=True)
 
 
+@settings(deadline=None)
 @given(st.lists(edits, min_size=1, max_size=3))
 def test_any_edit_of_a_record_is_found_where_it_is(
     original: list[bytes], scratch: Path, edit: list[tuple[str, int, int, int]]
@@ -169,6 +170,7 @@ def test_a_chain_recomputed_without_the_right_past_is_found(tmp_path: Path) -> N
         assert verify(path) == AuditReport(intact=False, records=1, line=2, reason=reason)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_torn_tail_is_no_tampering_and_is_healed(original: list[bytes], scratch: Path, data: st.DataObject) -> None:
     """Cut anywhere, as a power failure would, the whole records stand, and the next one follows them."""
@@ -473,6 +475,7 @@ def test_an_exception_is_audited_with_its_traceback() -> None:
     assert "KeyError: 'missing'" in record["exception"]["stacktrace"]
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.text(max_size=5), st.text() | st.binary() | st.floats() | st.integers(), max_size=4), st.text()
 )

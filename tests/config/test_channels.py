@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_pipeline.config._channels import CHANNELS, Channel, LoggerNames, channel_path
@@ -61,6 +61,7 @@ def test_a_dag_id_cannot_leave_the_folder(dag_id: str) -> None:
     assert str(caught.value).endswith("; rename it")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_key_names_a_file_outside(key: str) -> None:
     """Any text is a channel with a file below the log directory, or an error."""
@@ -127,6 +128,7 @@ def test_a_name_seen_before_its_registration_is_not_remembered_wrongly() -> None
     assert known.resolve(name) == ("airflow.my.dag", "task")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(channels, names), max_size=12))
 def test_two_channels_never_share_a_logger(asked: list[tuple[str, str]]) -> None:
     """Whatever is asked for in whatever order, each pair has one name of its own, and its records their channel."""

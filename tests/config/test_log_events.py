@@ -177,7 +177,7 @@ KEYS = [
 ]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from(sorted(OPERATIONS)),
     attributes=st.dictionaries(st.sampled_from(KEYS), hostile, max_size=5),

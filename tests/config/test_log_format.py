@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_pipeline.config import _context
@@ -145,6 +145,7 @@ def test_the_text_sample_byte_for_byte(zone: Any, name: str, offset: int) -> Non
     assert written == SAMPLE
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4_000_000_000), st.integers(0, 999))
 def test_text_and_json_say_the_same_moment(seconds: int, milliseconds: int) -> None:
     """No binary fraction makes the milliseconds of one format differ from those of the other."""
@@ -251,6 +252,7 @@ def test_the_level_is_coloured_where_asked() -> None:
     assert "\x1b" not in text_line(_record(), "s", coloured=True)
 
 
+@settings(deadline=None)
 @given(
     message=anything,
     arguments=st.lists(anything, max_size=2),
@@ -269,6 +271,7 @@ def test_hostile_values_make_one_json_line(
     assert len(parsed.get("context", {})) <= len(context)
 
 
+@settings(deadline=None)
 @given(message=anything, arguments=st.lists(anything, max_size=2), level=any_text, shown=any_text)
 def test_hostile_values_forge_no_text_line(message: Any, arguments: list[Any], level: str, shown: str) -> None:
     """In the text format there is one line, with the true stamp, and no character that steers a terminal."""
@@ -280,6 +283,7 @@ def test_hostile_values_forge_no_text_line(message: Any, arguments: list[Any], l
     assert not re.search("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", line[:-1])
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=()), max_size=200))
 def test_a_hostile_exception_forges_no_text_line(text: str) -> None:
     """No text in a traceback starts a line that could be a record, or steers a terminal."""

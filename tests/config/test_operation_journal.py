@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_pipeline import _platform, _runtime
@@ -124,6 +124,7 @@ def test_other_files_are_left_alone(folder: Path, name: str) -> None:
     assert OperationJournal(folder / "missing").left_behind() == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([b"5\n", b"[]\n", b'{"start": 5}\n', b'{"start": {}}\n'])))
 def test_a_damaged_journal_loses_only_what_is_damaged(tmp_path_factory: Any, damage: list[bytes]) -> None:
     """Torn and foreign lines are passed over; the whole ones count."""

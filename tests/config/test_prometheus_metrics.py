@@ -451,7 +451,7 @@ def _samples(families: Any) -> dict[tuple[str, ...], float]:
     }
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @example(values=['a"b', "a\\", "a\nb", "\ud800"], pipeline="\r")
 @example(values=["# EOF", "a}b", "\u2028\x85", "a,b="], pipeline="x" * 1_000_000)
 @given(values=st.lists(hostile, min_size=4, max_size=4), pipeline=st.text(st.characters(exclude_categories=())))

@@ -133,8 +133,10 @@ ID = [ID[0], *(f"{1000 + index * 7},{line}" for index, line in enumerate(ID[1:])
         (
             _rows() + "1,2\n",
             "sick",
-            ("every row of a CSV file must have as many fields as its header (got 'table.csv'); "
-            "mend it (line 62 has 2 fields, the header has 4)"),
+            (
+                "every row of a CSV file must have as many fields as its header (got 'table.csv'); "
+                "mend it (line 62 has 2 fields, the header has 4)"
+            ),
         ),
         (
             _rows(),
@@ -169,14 +171,18 @@ ID = [ID[0], *(f"{1000 + index * 7},{line}" for index, line in enumerate(ID[1:])
         (
             "\n".join(ID) + "\n",
             "sick",
-            ("every column must have something to learn from, and 'patient_id' is an id (no two rows share a value); "
-            "add --drop 'patient_id'"),
+            (
+                "every column must have something to learn from, and 'patient_id' is an id (no two rows share a value); "
+                "add --drop 'patient_id'"
+            ),
         ),
         (
             _rows() + "30,a,2024-01-01,maybe\n" * 3,
             "sick",
-            ("every class of the target 'sick' must have at least 10 rows (got 'maybe: 3'); "
-            "merge it with another class, or leave its rows out"),
+            (
+                "every class of the target 'sick' must have at least 10 rows (got 'maybe: 3'); "
+                "merge it with another class, or leave its rows out"
+            ),
         ),
         (
             _rows().replace("town", "age"),

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_pipeline.drift import ReferenceProfile, check, distribution
+from ml_pipeline.drift import Floors, ReferenceProfile, check, distribution
 from ml_pipeline.report.distributions import rebinned
-from ml_pipeline.report.drift_batches import batches_of
+from ml_pipeline.report.drift_batches import DEFAULT_FLOOR, batches_of
 from ml_pipeline.report.drift_section import drift_section
 from tests.report.runs import RUN_ID, drift_details
 from tests.report.strict_html import Page
@@ -127,6 +127,11 @@ def test_odd_features_are_drawn_as_far_as_they_go(feature: dict[str, object]) ->
     """Empty, constant, unordered or not what they should be: none keeps the page from being built."""
     page = _read({"drift_details": [{"batch": "b", "verdict": "drift", "features": [feature, "text", None]}]})
     assert "0 of" not in page.text
+
+
+def test_the_floor_is_that_of_the_drift_check() -> None:
+    """A pipeline that does not say which floor it used has used the default one."""
+    assert Floors().cdf_gap == DEFAULT_FLOOR
 
 
 def test_it_draws_what_the_drift_check_found() -> None:
