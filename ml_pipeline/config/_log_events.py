@@ -75,7 +75,8 @@ class EventLog:
             case OperationEvent():
                 self._operation(event)
             case AlertEvent():
-                self._log(event, "alerting", _ALERT_LEVELS[event.severity], _alert_message(event), _fields(event))
+                level = _ALERT_LEVELS.get(event.severity, logging.WARNING)
+                self._log(event, "alerting", level, _alert_message(event), _fields(event))
             case ResourceSample():
                 self._log(event, "monitoring_config", logging.INFO, _sample_message(event), _fields(event))
             case DriftEvent():

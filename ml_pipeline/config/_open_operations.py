@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import OrderedDict
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -41,7 +42,7 @@ class OpenOperations:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._open: dict[str, OperationRecord] = {}
-        self._ended_elsewhere: dict[str, OperationRecord] = {}
+        self._ended_elsewhere: OrderedDict[str, OperationRecord] = OrderedDict()
         self._hooked = False
         self._journal: _runtime.Lazy[OperationJournal] = _runtime.Lazy(
             lambda settings: OperationJournal(
@@ -152,8 +153,8 @@ class OpenOperations:
         record.is_open = False
         if record.tokens:
             self._ended_elsewhere[record.operation_id] = record
-            while len(self._ended_elsewhere) > _MOST_ENDED_ELSEWHERE:
-                self._ended_elsewhere.pop(next(iter(self._ended_elsewhere)), None)
+            if len(self._ended_elsewhere) > _MOST_ENDED_ELSEWHERE:
+                self._ended_elsewhere.popitem(last=False)
         if error is not None and not (how == "cancel" and record.error):
             record.hear(error)
         for key in ("done", "total"):  # what progress was measured in; the end has counts of its own

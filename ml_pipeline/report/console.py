@@ -90,7 +90,9 @@ def print_summary(summary: Mapping[str, Any], files: Mapping[str, str], console:
     if summary.get("scores"):
         scores = "  ".join(f"{escape(name)} [bold]{_number(value)}[/]" for name, value in summary["scores"].items())
         console.print(f"[bold]Scores[/]  {scores}", soft_wrap=True)
-    console.print(f"[bold]Alerts[/]  {len(summary['alerts']) or 'none'}")
+    held_back = summary.get("alerts_held_back")
+    repeats = f", {held_back} held back as repeats of alerts raised earlier" if held_back else ""
+    console.print(f"[bold]Alerts[/]  {len(summary['alerts']) or 'none'}{repeats}")
     for alert in summary["alerts"]:
         console.print(
             f"  [red]{alert['severity']}[/] {alert['kind']}: {escape(one_line(alert['message']))}", soft_wrap=True

@@ -63,6 +63,7 @@ class Run:
         self.pipeline = text(summary.get("pipeline"))
         self.status = text(summary.get("status")) or "unknown"
         self.alerts = mappings(summary.get("alerts"))
+        self.held_back = integer(summary.get("alerts_held_back"))
         self.left_out = integer(summary.get("operations_left_out"))
         given = mappings(summary.get("operations"))
         starts = [begin for op in given if (begin := moment(op.get("started"))) is not None]

@@ -105,10 +105,16 @@ def alerts_section(run: Run) -> Html:
         table(_ALERT_COLUMNS, rows, left_out=len(alerts) - len(rows))
         if rows
         else el("p", "None were raised.", class_="note"),
+        el("p", held_back_note(run.held_back), class_="note") if run.held_back else None,
         _telemetry(run),
         class_="card",
         id="alerts",
     )
+
+
+def held_back_note(count: int) -> str:
+    """Say why an alert that one might look for is not among those raised."""
+    return f"{counted(count, 'repeat')} of alerts raised earlier held back by the cooldown; alerts.json counts them."
 
 
 def _alert(alert: Mapping[str, Any]) -> tuple[str, ...]:
@@ -193,7 +199,12 @@ def _alerts_tile(run: Run) -> Html:
     severities = Counter(text(alert.get("severity")) for alert in run.alerts)
     worst = next((severity for severity in _WORST_FIRST if severities[severity]), "ok" if not run.alerts else "info")
     said = ", ".join(f"{severities[severity]:,} {severity}" for severity in _WORST_FIRST if severities[severity])
-    return _tile("Alerts", f"{len(run.alerts):,}" if run.alerts else "none", said, worst)
+    held_back = f"{run.held_back:,} held back" if run.held_back else ""
+    if held_back and worst == "ok":
+        worst = "warning"
+    return _tile(
+        "Alerts", f"{len(run.alerts):,}" if run.alerts else "none", ", ".join(filter(None, (said, held_back))), worst
+    )
 
 
 def _drift_tile(batches: Sequence[Batch]) -> Html:

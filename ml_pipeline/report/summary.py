@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
@@ -43,6 +44,7 @@ class RunRecorder:
         self._unsubscribe: Any = None
         self._operations: dict[str, dict[str, Any]] = {}
         self._alerts: dict[str, dict[str, Any]] = {}
+        self._held_back: Counter[str | None] = Counter()
         self._drift: list[tuple[str | None, dict[str, Any]]] = []
         self._samples = Samples()
         self._sampler = RunSampler()
@@ -66,6 +68,8 @@ class RunRecorder:
                     self._operation(event)
                 case AlertEvent() if event.state in ("raised", "refined"):
                     self._alert(event)
+                case AlertEvent() if event.state == "suppressed":
+                    self._held_back[event.run_id] += 1
                 case ResourceSample():
                     self._samples.add(event)
                 case DriftEvent() if len(self._drift) < _MOST_DRIFT_CHECKS:
@@ -82,7 +86,8 @@ class RunRecorder:
 
         Returns:
             Plain values, ready for JSON: ``run_id``, ``status``, ``started``, ``duration_seconds``, ``operations``,
-            ``alerts``, ``resources``, ``drift``, ``telemetry_errors``, and the facts.
+            ``alerts``, ``alerts_held_back`` (repeats of alerts raised earlier), ``resources``, ``drift``,
+            ``telemetry_errors``, and the facts.
         """
         with self._lock:
             operations = [op for op in self._operations.values() if op["run_id"] == run_id]
@@ -100,6 +105,7 @@ class RunRecorder:
                 "operations": operations,
                 "operations_left_out": self._left_out,
                 "alerts": alerts,
+                "alerts_held_back": self._held_back[run_id] + self._held_back[None],
                 "drift": drift,
                 "resources": resources,
                 "telemetry_errors": [

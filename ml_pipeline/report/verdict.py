@@ -122,6 +122,8 @@ def _steps(run: Run) -> str:
 
 
 def _alerts(run: Run) -> str:
+    if run.held_back and not run.alerts:
+        return f"{counted(run.held_back, 'alert')} held back as repeats"
     severities = Counter(text(alert.get("severity")) for alert in run.alerts)
     worst = next((severity for severity in ("critical", "warning") if severities[severity]), "")
     if worst and len(severities) == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import gc
 import json
@@ -396,12 +397,19 @@ def test_an_operation_that_another_thread_ends_is_no_parent_afterwards(seen: Obs
         assert _here()[0] == around.operation_id
     assert next(event for event in seen.events if event.name == "next").parent_id == around.operation_id
     assert _here() == (None, None)
-    for _ in range(1_100):
+    for _ in range(20):
         in_a_thread(seen.log.log_training_complete, seen.log.log_training_start("m"))
-    assert {event.parent_id for event in seen.events[-2_000:]} == {None}
-    assert len(seen.log._operations._ended_elsewhere) <= 1_000
-    with seen.log.operation("custom"):
-        pass
+    assert {event.parent_id for event in seen.events[-40:]} == {None}
+
+
+def test_contexts_that_nobody_comes_back_to_are_bounded(seen: Observed) -> None:
+    """Operations that were started in contexts which are gone are not remembered for ever."""
+    ids = [contextvars.copy_context().run(seen.log.log_training_start, "m") for _ in range(1_050)]
+    for operation_id in ids:
+        seen.log.log_training_complete(operation_id)
+    assert Counter(seen.types) == {"start": 1_050, "complete": 1_050}
+    assert len(seen.log._operations._ended_elsewhere) == 1_000
+    assert (_here(), seen.log.open_operations()) == ((None, None), {})
 
 
 def test_a_task_keeps_the_operation_it_was_started_in(seen: Observed) -> None:
