@@ -157,7 +157,7 @@ class OpenOperations:
                 self._ended_elsewhere.popitem(last=False)
         if error is not None and not (how == "cancel" and record.error):
             record.hear(error)
-        for key in ("done", "total"):  # what progress was measured in; the end has counts of its own
+        for key in ("done", "total", "epoch"):  # what progress was measured in; the end has counts of its own
             record.counts.pop(key, None)
         try:
             self._bus.publish(record.event("fail" if record.ended == "fail" else how))

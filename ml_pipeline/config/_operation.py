@@ -341,8 +341,8 @@ def split_numbers(values: object, label: str) -> tuple[dict[str, float], dict[st
     """
     sound: dict[str, float] = {}
     unsound: dict[str, object] = {}
-    pairs, no_mapping = _runtime.attempt(dict, {} if values is None else values)
-    if pairs is None or no_mapping is not None:
+    pairs, _ = _runtime.attempt(_as_dict, {} if values is None else values)
+    if pairs is None:
         return {}, {label: values}
     for key, value in pairs.items():
         number = None if value is None else _number(value)
@@ -358,6 +358,10 @@ def complain(refused: Mapping[str, object]) -> None:
     for key, value in refused.items():
         with _runtime.guard("operation_logger"):
             raise OperationStateError(f"{key} must be a number", value, "it is kept as a fact of the operation")
+
+
+def _as_dict(values: Any) -> dict[object, object]:
+    return dict(values)
 
 
 def _number(value: object) -> float | None:

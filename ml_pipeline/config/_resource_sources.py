@@ -157,8 +157,17 @@ def choose_source(proc: Path = _PROC) -> Source:
     return ProcSource(proc) if (proc / "self" / "statm").exists() else PsutilSource()
 
 
-def high_water_bytes() -> int:
-    """Return the most memory that was ever resident in this process; 0 where the system does not tell."""
+def high_water_bytes(proc: Path = _PROC) -> int:
+    """Return the most memory that was ever resident in this process; 0 where the system does not tell.
+
+    Linux is asked for ``VmHWM``: what ``getrusage`` says there survives ``exec``, so that the child of a large process
+    would seem to have been as large.
+    """
+    try:
+        status = (proc / "self" / "status").read_text("ascii", "replace")
+        return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) * _KIB
+    except (OSError, ValueError, IndexError):
+        pass
     try:
         import resource
     except ImportError:

@@ -82,7 +82,8 @@ class PipelineMetrics:
         self._series: dict[str, int] = dict.fromkeys(METRICS, 0)
         self._prepared: set[str] = set()
         self._stages: dict[tuple[str, str, str], str] = {}
-        self._active: dict[str, tuple[str, str]] = {}
+        self._active: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._latest: dict[tuple[str, ...], str] = {}
         registry.register(_TallyCollector(tally))
         self._child("build_info", __version__, platform.python_version()).set(1)
 
@@ -275,14 +276,23 @@ class PipelineMetrics:
             self._track(event)
 
     def _track(self, event: AlertEvent) -> None:
-        """Keep the number of active alerts, which one from an earlier process must not bring below 0."""
-        before = self._active.pop(event.alert_id, None)
-        if before is not None:
-            self._child("alerts_active", *before).dec()
+        """Keep the number of active alerts: of one identity the latest, and never below 0 for one raised elsewhere."""
+        identity = (event.pipeline, event.kind, event.operation, event.model, event.feature, event.error_type)
+        known = self._no_longer_active(event.alert_id)
+        if event.state == "raised":
+            self._no_longer_active(self._latest.get(identity, ""))
         begins = event.state == "raised" and len(self._active) < _MOST_ACTIVE_ALERTS
-        if begins or (event.state == "refined" and before is not None):
-            self._active[event.alert_id] = (event.pipeline, event.severity)
+        if begins or (event.state == "refined" and known):
+            self._active[event.alert_id], self._latest[identity] = (event.severity, identity), event.alert_id
             self._child("alerts_active", event.pipeline, event.severity).inc()
+
+    def _no_longer_active(self, alert_id: str) -> bool:
+        severity, identity = self._active.pop(alert_id, ("", ()))
+        if not identity:
+            return False
+        self._latest.pop(identity, None)
+        self._child("alerts_active", identity[0], severity).dec()
+        return True
 
     def _resources(self, event: ResourceSample) -> None:
         self._child("process_cpu_ratio", event.pipeline).set(event.cpu_ratio)

@@ -316,6 +316,15 @@ def test_alerts(own: Own) -> None:
     assert [own("alerts_active", severity=each) for each in ("info", "warning", "critical")] == [0, 0, 0]
 
 
+def test_an_alert_raised_anew_is_one_active_alert(own: Own) -> None:
+    """After its cooldown an alert of the same identity is raised under another id, and takes the place of the first."""
+    own.bus.publish(_alert("raised", "first"))
+    own.bus.publish(_alert("raised", "second"))
+    assert own("alerts_active", severity="warning") == 1
+    own.bus.publish(_alert("resolved", "second"))
+    assert own("alerts_active", severity="warning") == 0
+
+
 def test_drift(own: Own) -> None:
     """A verdict moves the gauges; too little data counts as a check and leaves them."""
     drift = {"model": "m", "batch": "b", "rows": 9}
@@ -415,7 +424,7 @@ def test_counts_of_hot_paths_are_bounded_too(own: Own) -> None:
 def test_active_alerts_are_bounded(own: Own) -> None:
     """Ten thousand alerts are tracked; those past them are counted as raised."""
     for number in range(10_005):
-        own.metrics(_alert("raised", str(number)))
+        own.metrics(_alert("raised", str(number), operation=f"step {number}"))
     assert own("alerts_active", severity="warning") == 10_000
     assert own("alerts_total", kind="data_drift", severity="warning") == 10_005
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -174,10 +175,23 @@ def test_a_system_without_io_counters_counts_nothing(monkeypatch: pytest.MonkeyP
     assert PsutilSource().io_bytes() == (0, 0)
 
 
-def test_a_system_without_a_high_water_mark_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python of Windows has no module `resource`."""
+def test_a_system_without_a_high_water_mark_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The Python of Windows has no module `resource`, and no `/proc`."""
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert high_water_bytes() == 0
+    assert high_water_bytes(tmp_path) == 0
+
+
+def test_a_system_without_proc_asks_getrusage(tmp_path: Path) -> None:
+    """MacOS has `resource`, and no `/proc`."""
+    assert high_water_bytes(tmp_path) > 0
+
+
+def test_the_high_water_mark_is_not_that_of_the_parent() -> None:
+    """The child of a process that was large once begins with a mark of its own."""
+    block = b"x" * (300 * MIB)
+    code = "from ml_pipeline.config._resource_sources import high_water_bytes; print(high_water_bytes())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(child.stdout) < len(block)
 
 
 def test_the_high_water_mark_stays_when_memory_is_given_back() -> None:
