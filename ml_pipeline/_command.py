@@ -1,6 +1,6 @@
 """What every command of this package does the same way: exit codes, one-line errors, Ctrl-C and SIGTERM.
 
-Exit codes: 0 fine, 1 a step failed, 2 bad input or configuration, 3 insufficient data, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 fine, 1 a step failed, 2 bad input or configuration, 130 Ctrl-C, 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     import typer
 
-__all__ = ["BAD_INPUT", "FAILED", "run_command", "run_script"]
+__all__ = ["BAD_INPUT", "FAILED", "TERMINATED", "run_command", "run_script"]
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
 _INTERRUPTED: Final = 130
-_TERMINATED: Final = 143
+TERMINATED: Final = 143
 
 
 def run_command(app: typer.Typer, arguments: Sequence[str] | None = None, name: str | None = None) -> int:
@@ -50,9 +50,9 @@ def run_command(app: typer.Typer, arguments: Sequence[str] | None = None, name: 
     except KeyboardInterrupt:
         return _say("stopped by Ctrl-C; what was done before it is kept", _INTERRUPTED)
     except SystemExit as stopped:
-        if stopped.code != _TERMINATED:
+        if stopped.code != TERMINATED:
             raise
-        return _say("stopped by SIGTERM; what was done before it is kept", _TERMINATED)
+        return _say("stopped by SIGTERM; what was done before it is kept", TERMINATED)
     finally:
         shutdown()
     return result if isinstance(result, int) else 0
@@ -80,7 +80,7 @@ def _terminable() -> Iterator[None]:
     """Let SIGTERM unwind the stack as Ctrl-C does, so that open operations end as cancelled."""
 
     def stop(_number: int, _frame: object) -> None:
-        raise SystemExit(_TERMINATED)
+        raise SystemExit(TERMINATED)
 
     try:
         before = signal.signal(signal.SIGTERM, stop)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from ml_pipeline.errors import SettingsError
 
@@ -28,11 +30,19 @@ def variables_of_file() -> dict[str, str]:
         SettingsError: If it cannot be read, or is not UTF-8.
     """
     try:
-        found = dotenv_values(ENV_FILE) if Path(ENV_FILE).is_file() else {}
+        if not Path(ENV_FILE).is_file():
+            return {}
+        text = Path(ENV_FILE).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as unreadable:
         reason = getattr(unreadable, "strerror", None) or getattr(unreadable, "reason", "")
         raise SettingsError(".env must be a readable text file in UTF-8", reason, "correct it or remove it") from None
-    return {name: value for name, value in found.items() if value}
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:  # dotenv itself would warn, and leave the setting out
+            line = binding.original.string.strip()
+            raise SettingsError(
+                "every line of .env must be NAME=value or a comment", line, f"correct line {binding.original.line}"
+            )
+    return {name: value for name, value in dotenv_values(stream=io.StringIO(text)).items() if value}
 
 
 def named_variables(from_file: Mapping[str, str]) -> dict[str, str]:

@@ -27,11 +27,12 @@ app = typer.Typer(
 )
 lineage = typer.Typer(help="Walk from a source to what was made of it, and back.", no_args_is_help=True)
 alerts = typer.Typer(help="Read the alert history.", no_args_is_help=True)
-audit = typer.Typer(help="Read and verify the audit trail.", no_args_is_help=True)
+audit = typer.Typer(help="Verify the audit trail.", no_args_is_help=True)
 app.add_typer(lineage, name="lineage")
 app.add_typer(alerts, name="alerts")
 app.add_typer(audit, name="audit")
 
+_WIDEST = 10_000
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -67,13 +68,16 @@ def health() -> int:
 @app.command()
 def settings() -> int:
     """Show every setting in force, with the variable that changes it; secrets stay hidden."""
+    from ml_pipeline.errors import without_credentials
     from ml_pipeline.settings import Settings, environment_name, environment_text, is_secret, load_settings
 
     now = load_settings()
     rows = (
         (
             environment_name(name),
-            ("***" if getattr(now, name) else "") if is_secret(name) else environment_text(now, name) or "",
+            ("***" if getattr(now, name) else "")
+            if is_secret(name)
+            else without_credentials(environment_text(now, name) or ""),
             field.description or "",
         )
         for name, field in Settings.model_fields.items()
@@ -137,7 +141,7 @@ def export(
 
 
 @alerts.command("list")
-def list_alerts(limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20) -> int:
+def list_alerts(limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20) -> int:
     """List the newest alerts."""
     from ml_pipeline.config._encoding import rfc3339
     from ml_pipeline.config.alerting import alert_manager
@@ -200,12 +204,14 @@ def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
 
     from ml_pipeline.config._encoding import one_line
 
-    table = Table(*columns, box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:  # an id that is cut or wrapped cannot be pasted
+        table.add_column(column, no_wrap=column == "id", overflow="fold")
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
-    console = Console(highlight=False)
     # Piped to a file or to grep, a row must stay a line, however wide.
-    console.print(table, soft_wrap=not console.is_terminal, width=None if console.is_terminal else 10_000)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDEST)
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ show them its own way. ``str`` joins them into one line, which drives no termina
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,11 @@ __all__ = [
     "UnknownChannelError",
     "closest",
     "flat",
+    "without_credentials",
 ]
 
+_USER_INFO = re.compile(r"//[^/@\s]*@")
+_QUERY_SECRETS = re.compile(r"([?&][^=&\s]*(?:token|key|secret|password|auth)[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE)
 _SHOWN_CHARACTERS = 200
 _NOTHING = object()
 _PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -127,6 +131,18 @@ def closest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     return f"did you mean {names[match[0]]!r}?" if match else "known: " + ", ".join(names.values())
 
 
+def without_credentials(text: str) -> str:
+    """Hide what a URL may carry that nobody else should read: its user and password, and a token in its query.
+
+    Args:
+        text: Any text, with any number of URLs.
+
+    Returns:
+        The text with ``***`` in their place.
+    """
+    return _QUERY_SECRETS.sub(r"\1***", _USER_INFO.sub("//***@", text))
+
+
 def flat(text: str) -> str:
     r"""Write a text on one line that steers no terminal.
 
@@ -143,7 +159,8 @@ def flat(text: str) -> str:
 
 
 def _shown(value: object) -> str:
-    text = flat(_REPR.repr_instance(value, 0))  # the value's own ``repr``, or its address where that raises
+    # The value's own ``repr``, or its address where that raises.
+    text = without_credentials(flat(_REPR.repr_instance(value, 0)))
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 

@@ -110,7 +110,9 @@ class Settings(BaseSettings):
         description="Text lines on stderr; `auto` is off where the root logger already has a stream handler.",
     )
     log_features: Literal["full", "hashed", "none"] = Field(
-        "hashed", description="How the features of a prediction, which are personal data, are logged."
+        "hashed",
+        description="How the features of a prediction, which are personal data, are logged: `full`, not at all with "
+        "`none`, or as an HMAC whose key stays in the data folder.",
     )
 
     audit_key_file: Path | None = Field(
@@ -139,7 +141,9 @@ class Settings(BaseSettings):
         description="Up to this many nodes, `nodes.json` and `edges.json` are kept up to date; past it, on demand.",
     )
 
-    pushgateway_url: str | None = Field(None, description="Pushgateway that takes the metrics of batch jobs.")
+    pushgateway_url: str | None = Field(
+        None, repr=False, description="Pushgateway that takes the metrics of batch jobs."
+    )
     metrics_port: Port | None = Field(None, description="Port on which metrics are served; unset: no server.")
     metrics_host: str = Field("127.0.0.1", description="Address on which metrics are served.")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ml_pipeline.cli import main
+from ml_pipeline.config.alerting import alert_manager
 from ml_pipeline.config.data_lineage import lineage_tracker
 from ml_pipeline.config.logging_config import audit_logger
 
@@ -87,6 +88,43 @@ def test_lineage_commands_walk_both_ways(capsys: pytest.CaptureFixture[str]) -> 
         "lineage.dot",
         "lineage.svg",
     }
+
+
+def test_a_row_stays_a_line_when_it_is_piped(isolated: Path) -> None:
+    """Long names do not cut or wrap an id: what `lineage find` prints to a pipe can be pasted."""
+    name = "a very long name of a data set " * 8
+    _, data_id = lineage_tracker.track_data_ingestion("clinic", name, records_count=3)
+    lineage_tracker.flush()
+    done = subprocess.run(
+        [sys.executable, "-m", "ml_pipeline", "lineage", "find", "--type", "dataset"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = [line for line in done.stdout.splitlines() if data_id in line]
+    assert name.strip() in row
+
+
+def test_alerts_are_listed_newest_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each alert is a line with its time, severity, kind, operation and message."""
+    alert_manager.alert_processing_failure("first_step", "broken")
+    alert_manager.alert_processing_failure("second_step", "broken")
+    assert main(["alerts", "list"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "processing_failure" in line]
+    assert ["second_step" in lines[0], "first_step" in lines[1]] == [True, True]
+    assert main(["alerts", "list", "--limit", "0"]) == 2
+
+
+def test_credentials_in_a_url_stay_hidden(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user and password of a URL, or a token in it, are shown by no command and no error."""
+    monkeypatch.setenv("ML_PIPELINE_PUSHGATEWAY_URL", "http://bob:s3cr3t@127.0.0.1:9/?token=tok123")
+    assert main(["settings"]) == 0
+    assert main(["settings", "nonsense"]) == 2
+    out, err = capsys.readouterr()
+    assert "http://***@127.0.0.1:9/?token=***" in out
+    assert "s3cr3t" not in out + err
+    assert "tok123" not in out + err
 
 
 def test_an_unknown_node_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:

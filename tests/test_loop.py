@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ml_pipeline import configure
@@ -40,6 +41,26 @@ def test_rounds_until_sigterm(isolated: Path) -> None:
     assert "abandon" not in events
     rounds = _ended("batch_run")
     assert len({line["run_id"] for line in rounds}) == len(rounds), "each round is a run of its own"
+
+
+def test_sigterm_in_the_first_training_is_a_clean_end(isolated: Path) -> None:
+    """A container that is told to stop while it trains for the first time: exit code 0, the training cancelled."""
+    training = Path("ml_pipeline/logs/training/model_training.log")
+    with started_example("--loop", "1", "--trees", "200000") as process:
+        eventually(lambda: training.exists() and "Validation set size" in training.read_text(), seconds=60)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+
+
+def test_a_batch_holds_a_row_once() -> None:
+    """A test of drift takes rows for independent: within a batch none is drawn twice."""
+    from ml_pipeline.pipelines.batches import BatchSource
+
+    source = BatchSource({"row": np.arange(114.0)})
+    for _ in range(20):
+        values = source.draw().columns["row"]
+        assert len(set(values.tolist())) == len(values) == 64
 
 
 def test_batches_are_never_rows_that_were_trained_on(isolated: Path) -> None:
@@ -151,6 +172,14 @@ def test_a_regression_of_ones_own(isolated: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (("--loop", "-1"), "error: --loop must be a positive number of seconds (got -1.0); give one like 60\n"),
+        (
+            ("--model-name", "../evil"),
+            (
+                "error: model_name must be up to 100 letters, digits, '_', '-' and '.', and begin with a letter or digit "
+                "(got '../evil'); it names files\n"
+            ),
+        ),
         (("--data", "t.csv"), "error: --data needs a column to predict (got 't.csv'); add --target COLUMN\n"),
         (("--target", "y"), "error: --target says something about --data (got 'y'); give --data FILE too\n"),
         (

@@ -433,3 +433,13 @@ def test_a_running_pipeline_goes_on_and_says_once_what_is_wrong() -> None:
     )
     strict = run_python(code, **wrong | {"ML_PIPELINE_STRICT": "1"})
     assert "ml_pipeline.errors.SettingsError: ML_PIPELINE_SMTP_PORT: input" in strict.stderr
+
+
+def test_a_line_of_the_env_file_that_is_no_setting_is_an_error() -> None:
+    """What dotenv would leave out with a warning is named, with its line."""
+    Path(".env").write_text("ML_PIPELINE_NAME=clinic\nexport this is not a setting\n")
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert str(error.value) == (
+        "every line of .env must be NAME=value or a comment (got 'export this is not a setting'); correct line 2"
+    )

@@ -29,6 +29,7 @@ __all__ = [
     "block",
     "drift_message",
     "error_info",
+    "failed_operation",
     "from_call",
     "from_drift",
     "from_operation",
@@ -46,6 +47,10 @@ block: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_alert_block", def
 left: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_alert_left", default=None)
 """The `alert_on_failure` block whose failure is being said right now."""
 
+_FAILED: Final = "__ml_pipeline_operation_id__"
+"""Set on an exception by the innermost operation that it failed."""
+
+_MOST_CAUSES: Final = 100
 _MOST_TRACE_CHARACTERS: Final = 8_000
 _MOST_SHOWN: Final = 5
 _SHOWN_ATTRIBUTES: Final = ("source_name", "dataset_name", "dataset_version", "model_name", "model_version")
@@ -85,7 +90,7 @@ def from_operation(event: OperationEvent, *, time: float) -> Occurrence:
         alert=alert,
         automatic=True,
         failure=bounded_text(error.message, MOST_MESSAGE_CHARACTERS),
-        places=run,
+        places=(*_given(_id(event.attributes.get("caused_by"))), *run),
         around=(*_given(_id(event.parent_id), block.get()), *run),
     )
 
@@ -148,7 +153,8 @@ def from_call(
         feature: What was judged.
         error: What a failed operation failed with; None for what is measured.
     """
-    operation_id = _id(operation_id or _context.operation_id.get())
+    here = _id(_context.operation_id.get())
+    operation_id = _id(operation_id) or here
     alert = Alert(
         alert_id=new_id(),
         time=time,
@@ -172,7 +178,7 @@ def from_call(
         alert=alert,
         failure=bounded_text(error.message, MOST_MESSAGE_CHARACTERS),
         places=_given(left.get()),
-        around=_given(operation_id, block.get()),
+        around=_given(here, block.get()),
     )
 
 
@@ -215,6 +221,26 @@ def error_info(error: object) -> ErrorInfo:
     return ErrorInfo(type(error).__name__, message or "", trace)
 
 
+def failed_operation(error: object) -> str | None:
+    """Return the innermost operation that an exception failed, or one that led to it; None where there is none.
+
+    An exception leads to what is raised from it or while it is handled, and to the group that it is in.
+    """
+    waiting: list[object] = [error]
+    seen: set[int] = set()
+    while waiting and len(seen) < _MOST_CAUSES:
+        each = waiting.pop(0)
+        if not isinstance(each, BaseException) or id(each) in seen:
+            continue
+        seen.add(id(each))
+        failed, _ = _runtime.attempt(getattr, each, _FAILED, None)
+        if isinstance(failed, str):
+            return failed
+        waiting += [each.__cause__, None if each.__suppress_context__ else each.__context__]
+        waiting += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+    return None
+
+
 def number(value: object) -> str:
     """Write a measured value for a person: six digits of a number, anything else as it is."""
     text, failed = _runtime.attempt(format, value, ".6g")
@@ -239,8 +265,8 @@ def _trace(error: ErrorInfo) -> dict[str, str]:
     return {STACKTRACE: error.stacktrace[-_MOST_TRACE_CHARACTERS:]} if error.stacktrace else {}
 
 
-def _id(value: str | None) -> str | None:
-    return None if value is None else bounded_text(value)
+def _id(value: object) -> str | None:
+    return bounded_text(value) or None
 
 
 def _given(*values: str | None) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ __all__ = [
     "bounded_text",
     "check_filters",
     "judge",
+    "may_be_one",
     "merged",
     "repeated",
 ]
@@ -109,7 +110,7 @@ class Occurrence:
         alert: The alert that it would be.
         automatic: Whether an event said it, not a call.
         failure: Message of the exception; None for what is measured and does not travel upwards.
-        places: Blocks the failure has left, beside ``alert.operation_id``.
+        places: Operations and blocks the failure has left, beside ``alert.operation_id``.
         around: Operations and blocks the failure reaches next, if nobody handles it.
     """
 
@@ -186,12 +187,15 @@ def judge(existing: Alert, *, automatic: bool, said: Occurrence, passing: bool) 
     """
     if passing and said.automatic:
         return "implied"
-    new = said.alert
-    # A call and an event tell the same failure, unless they name different operations.
-    two_views = automatic != said.automatic and (
-        not (existing.operation_id and new.operation_id) or existing.operation_id == new.operation_id
-    )
-    return "refined" if two_views or _identity(existing) != _identity(new) else "suppressed"
+    two_views = automatic != said.automatic and may_be_one(existing, said.alert)
+    return "refined" if two_views or _identity(existing) != _identity(said.alert) else "suppressed"
+
+
+def may_be_one(first: Alert, second: Alert) -> bool:
+    """Say whether two alerts may tell one failure: of one operation, or unnamed by one of them and within one run."""
+    if first.operation_id and second.operation_id:
+        return first.operation_id == second.operation_id
+    return not (first.run_id and second.run_id) or first.run_id == second.run_id
 
 
 def merged(existing: Alert, said: Occurrence) -> Alert:
@@ -199,10 +203,10 @@ def merged(existing: Alert, said: Occurrence) -> Alert:
 
     Args:
         existing: The alert so far.
-        said: What was said now. A call's severity and details win over those of an event.
+        said: What was said now. A call's details win over those of an event.
 
     Returns:
-        The alert with both.
+        The alert with both, as severe as the severest of them; what was known of it stays.
     """
     new = said.alert
     first, second = (new.details, existing.details) if said.automatic else (existing.details, new.details)
@@ -213,7 +217,7 @@ def merged(existing: Alert, said: Occurrence) -> Alert:
     return replace(
         existing,
         state="resolved" if existing.state == "resolved" else "refined",
-        severity=existing.severity if said.automatic else new.severity,
+        severity=max(existing.severity, new.severity, key=SEVERITIES.index),
         operation_id=existing.operation_id or new.operation_id,
         run_id=existing.run_id or new.run_id,
         user_id=existing.user_id or new.user_id,

@@ -98,12 +98,19 @@ _UPDATE: Final = (
     "automatic = :automatic WHERE alert_id = :alert_id"
 )
 
-# An unknown model or exception type matches any; an unknown feature does within one operation.
-_SAME_IDENTITY: Final = """
-    kind = :kind AND pipeline = :pipeline AND operation = :operation
-    AND (model = :model OR model = '' OR :model = '')
-    AND (error_type = :error_type OR error_type = '' OR :error_type = '')
-    AND (feature = :feature OR (operation_id = :operation_id AND (feature = '' OR :feature = '')))
+# As `may_be_one` says it.
+_MAY_BE_ONE: Final = """(operation_id = :operation_id OR (
+    (operation_id IS NULL OR :operation_id IS NULL) AND (run_id = :run_id OR run_id IS NULL OR :run_id IS NULL)
+))"""
+# Of two that may be one failure, an unknown model or exception type matches any; an unknown feature does within one
+# operation. Two different operations have only repeats in common.
+_SAME_IDENTITY: Final = f"""
+    kind = :kind AND pipeline = :pipeline AND operation = :operation AND (
+        (model = :model AND error_type = :error_type AND feature = :feature)
+        OR ({_MAY_BE_ONE}
+            AND (model = :model OR model = '' OR :model = '')
+            AND (error_type = :error_type OR error_type = '' OR :error_type = '')
+            AND (feature = :feature OR (operation_id = :operation_id AND (feature = '' OR :feature = '')))))
 """
 _IN_COOLDOWN: Final = f"""
 SELECT * FROM alerts WHERE {_SAME_IDENTITY} AND state <> 'resolved'
@@ -115,9 +122,11 @@ UPDATE alerts SET active = 0 WHERE active = 1 AND kind = :kind AND pipeline = :p
     AND model = :model AND feature = :feature AND error_type = :error_type
 """
 
-# A place without a failure is the alert's own operation, where whatever is said is about that alert.
+# A place without a failure is the alert's own operation, where whatever is said is about that alert; said of another
+# operation, it has left that one.
 _AT_PLACE: Final = """
-SELECT alerts.*, places.failure IS NOT NULL AS passing FROM places JOIN alerts USING (alert_id)
+SELECT alerts.*, (places.failure IS NOT NULL OR place IS NOT :operation_id) AS passing
+FROM places JOIN alerts USING (alert_id)
 WHERE place IN (SELECT value FROM json_each(:places)) AND kind = :kind
     AND places.time > :time - :window AND places.time < :time + :window
     AND (failure IS NULL OR (failure = :failure

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ml_pipeline import _runtime
 from ml_pipeline._platform import replace_durably
 from ml_pipeline.config._encoding import encode, one_line, rfc3339
+from ml_pipeline.config._lineage_sqlite import in_open_store
 from ml_pipeline.config._lineage_store import EdgeQuery, LineageStore, NodeQuery
 from ml_pipeline.config._lineage_view import View, arrow_label, detail, heading, summary, view
 from ml_pipeline.config._worker import Worker
@@ -78,10 +79,13 @@ class LineageFiles:
         """Write ``nodes.json`` and ``edges.json``; see `LineageTracker.export_json`."""
         folder = self._folder if folder is None else folder
         nodes_path, edges_path = folder / "nodes.json", folder / "edges.json"
-        store = self._store()
         with self._lock:
-            edges = store.edges(EdgeQuery(run_id=run_id))  # first, so that both ends of each are among the nodes
-            replace_durably(nodes_path, _array(map(_node_json, store.nodes(NodeQuery(run_id=run_id)))))
+            # The edges first, so that both ends of each are among the nodes.
+            edges, nodes = in_open_store(
+                self._store,
+                lambda store: (store.edges(EdgeQuery(run_id=run_id)), store.nodes(NodeQuery(run_id=run_id))),
+            )
+            replace_durably(nodes_path, _array(map(_node_json, nodes)))
             replace_durably(edges_path, _array(map(_edge_json, edges)))
         return nodes_path, edges_path
 
@@ -99,7 +103,7 @@ class LineageFiles:
         self, path: Path | None, name: str, draw: Callable[[View], str], run_id: str | None, most_nodes: int
     ) -> Path:
         path = self._folder / name if path is None else path
-        text = draw(view(self._store(), run_id=run_id, most_nodes=most_nodes))
+        text = draw(in_open_store(self._store, lambda store: view(store, run_id=run_id, most_nodes=most_nodes)))
         with self._lock:
             replace_durably(path, text.encode())
         return path
@@ -116,7 +120,7 @@ class LineageFiles:
             self._next = began + pause
 
     def _write_all(self) -> None:
-        count = self._store().count_nodes(NodeQuery())
+        count = in_open_store(self._store, lambda store: store.count_nodes(NodeQuery()))
         if self._most_nodes is not None and count > self._most_nodes:
             _runtime.say_once(
                 "data_lineage:export",

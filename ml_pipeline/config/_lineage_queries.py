@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_pipeline.config._lineage_model import Lineage, NodeRecord, name_of
+from ml_pipeline.config._lineage_sqlite import in_open_store
 from ml_pipeline.config._lineage_store import LineageStore, NodeQuery
 from ml_pipeline.config._lineage_walk import node_of, path_between, walk
 
 if TYPE_CHECKING:
     from ml_pipeline.config._lineage_export import LineageFiles
+    from ml_pipeline.config._lineage_walk import Direction
 
 __all__ = ["LineageQueries"]
 
@@ -39,7 +41,7 @@ class LineageQueries(abc.ABC):
         Raises:
             LineageError: If there is no such node; the message names the closest.
         """
-        return node_of(self._reading(), node_id)
+        return in_open_store(self._reading, lambda store: node_of(store, node_id))
 
     def find(
         self,
@@ -62,7 +64,8 @@ class LineageQueries(abc.ABC):
             The nodes, in the order in which they were first recorded; empty if there are none.
         """
         wanted = None if name is None else name_of(name)
-        return self._reading().nodes(NodeQuery(type=type, name=wanted, run_id=run_id, newest=limit))
+        query = NodeQuery(type=type, name=wanted, run_id=run_id, newest=limit)
+        return in_open_store(self._reading, lambda store: store.nodes(query))
 
     def upstream(self, node_id: str, *, include_failed: bool = False, max_nodes: int = 10_000) -> Lineage:
         """Return everything that a node was made from.
@@ -78,7 +81,7 @@ class LineageQueries(abc.ABC):
         Raises:
             LineageError: If there is no such node; the message names the closest.
         """
-        return walk(self._reading(), node_id, "upstream", include_failed=include_failed, max_nodes=max_nodes)
+        return self._walk("upstream", node_id, include_failed, max_nodes)
 
     def downstream(self, node_id: str, *, include_failed: bool = False, max_nodes: int = 10_000) -> Lineage:
         """Return everything that was made from a node.
@@ -94,7 +97,7 @@ class LineageQueries(abc.ABC):
         Raises:
             LineageError: If there is no such node; the message names the closest.
         """
-        return walk(self._reading(), node_id, "downstream", include_failed=include_failed, max_nodes=max_nodes)
+        return self._walk("downstream", node_id, include_failed, max_nodes)
 
     def path(
         self, from_id: str, to_id: str, *, include_failed: bool = False, max_nodes: int = 100_000
@@ -113,7 +116,10 @@ class LineageQueries(abc.ABC):
         Raises:
             LineageError: If either node is not there, or *max_nodes* were not enough.
         """
-        return path_between(self._reading(), from_id, to_id, include_failed=include_failed, max_nodes=max_nodes)
+        return in_open_store(
+            self._reading,
+            lambda store: path_between(store, from_id, to_id, include_failed=include_failed, max_nodes=max_nodes),
+        )
 
     def export_json(self, folder: str | Path | None = None, *, run_id: str | None = None) -> tuple[Path, Path]:
         """Write ``nodes.json`` and ``edges.json``, each one array with one object a line, replaced whole.
@@ -161,3 +167,9 @@ class LineageQueries(abc.ABC):
             OSError: If the file cannot be written.
         """
         return self._files().write_svg(None if path is None else Path(path), run_id)
+
+    def _walk(self, direction: Direction, node_id: str, include_failed: bool, max_nodes: int) -> Lineage:
+        return in_open_store(
+            self._reading,
+            lambda store: walk(store, node_id, direction, include_failed=include_failed, max_nodes=max_nodes),
+        )

@@ -13,6 +13,7 @@ from ml_pipeline.config._events import LineageEvent, OperationEvent
 from ml_pipeline.config._ids import new_id
 from ml_pipeline.config._lineage_model import PREDICTION, placeholder
 from ml_pipeline.config._lineage_rules import Plan, StepRules
+from ml_pipeline.config._lineage_sqlite import in_open_store
 from ml_pipeline.errors import LineageError
 
 if TYPE_CHECKING:
@@ -130,14 +131,15 @@ class LineageRecorder:
         return kept
 
     def _kept(self, item: _Item) -> list[tuple[Plan, Written]]:
-        store = self._store()
+        kept = in_open_store(self._store, lambda store: self._kept_in(store, item))
+        for plan, _ in kept:
+            self._rules.remember(plan)
+            self._recorded()
+        return kept
+
+    def _kept_in(self, store: LineageStore, item: _Item) -> list[tuple[Plan, Written]]:
         plan = self._rules.plan(item, store)
-        if plan is None:
-            return []
-        written = store.write(plan.nodes, plan.edges, remove=plan.remove)
-        self._rules.remember(plan)
-        self._recorded()
-        return [(plan, written)]
+        return [] if plan is None else [(plan, store.write(plan.nodes, plan.edges, remove=plan.remove))]
 
 
 def _events(plan: Plan, written: Written) -> list[LineageEvent]:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
 from ml_pipeline.config import _sqlite
 from ml_pipeline.config._encoding import encode
 from ml_pipeline.config._lineage_model import EdgeRecord, NodeRecord, is_new, merge_edge, merge_node
-from ml_pipeline.config._lineage_store import EdgeQuery, NodeQuery, Written
+from ml_pipeline.config._lineage_store import EdgeQuery, LineageStore, NodeQuery, Written
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ml_pipeline.config._lineage_model import EdgeKey
 
-__all__ = ["SqliteLineageStore"]
+__all__ = ["SqliteLineageStore", "in_open_store"]
+
+T = TypeVar("T")
+
+_MOST_CLOSINGS: Final = 6  # by one `configure`, which closes what is opened again while it works
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS nodes (
@@ -173,6 +177,29 @@ class SqliteLineageStore:
             finally:
                 if self._connection.in_transaction:  # not after a commit, nor where SQLite rolled back by itself
                     self._connection.execute("ROLLBACK")
+
+
+def in_open_store(store: Callable[[], LineageStore], action: Callable[[LineageStore], T]) -> T:
+    """Do something in the store; do it again in the new one if another thread's `configure` closed it meanwhile.
+
+    Args:
+        store: Returns the store, opening it if need be.
+        action: What to do in it, from the beginning: what was read from the closed store is not written to the new one.
+
+    Returns:
+        What *action* returned.
+
+    Raises:
+        Exception: What *store* or *action* raises.
+    """
+    for _ in range(_MOST_CLOSINGS):
+        opened = store()
+        try:
+            return action(opened)
+        except sqlite3.ProgrammingError:
+            if store() is opened:
+                raise
+    return action(store())
 
 
 def _put_node(connection: sqlite3.Connection, node: NodeRecord) -> bool:

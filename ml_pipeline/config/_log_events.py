@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
@@ -33,9 +34,10 @@ from ml_pipeline.config._log_format import (
     without_empty,
 )
 from ml_pipeline.config._routes import OPERATIONS, OTHERS
+from ml_pipeline.errors import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from ml_pipeline.settings import Settings
 
@@ -45,9 +47,8 @@ _LEVELS: Final = {"fail": logging.ERROR, "cancel": logging.WARNING, "abandon": l
 _ALERT_LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
 _RESULTS: Final = {"complete": "success", "fail": "failure", "cancel": "cancelled", "abandon": "abandoned"}
 _ENDED: Final = {"complete": "completed", "fail": "failed", "cancel": "cancelled", "abandon": "abandoned"}
-_OBJECT_KEYS: Final = ("dataset_name", "model_name", "output_name", "batch", "source_name", "object")
-_VERSION_KEYS: Final = ("dataset_version", "model_version", "output_version", "version")
-_CREDENTIALS: Final = re.compile(r"//[^/@\s]*@")
+_SAID_TO_BE: Final = re.compile(r".+_(name|version)|batch|environment|checks|artifact_sha256")
+"""Attributes that an auditor wants beside the object: other names and versions, and what was checked."""
 
 
 class EventLog:
@@ -75,7 +76,7 @@ class EventLog:
             case OperationEvent():
                 self._operation(event)
             case AlertEvent():
-                level = _ALERT_LEVELS.get(event.severity, logging.WARNING)
+                level = _ALERT_LEVELS.get(event.severity, logging.WARNING) if event.state == "raised" else logging.INFO
                 self._log(event, "alerting", level, _alert_message(event), _fields(event))
             case ResourceSample():
                 self._log(event, "monitoring_config", logging.INFO, _sample_message(event), _fields(event))
@@ -214,9 +215,12 @@ def _number(value: float) -> str:
 
 
 def _audit_of(event: OperationEvent) -> AuditEvent:
-    def first(keys: tuple[str, ...]) -> str:
-        return next((text for key in keys if (text := plain_text(event.attributes.get(key)))), "")
-
+    given = event.attributes
+    subjects = OPERATIONS[event.kind].subjects
+    name, version = next((pair for pair in subjects if plain_text(given.get(pair[0]))), ("", ""))
+    others = [key for key in given if key not in (name, version) and _SAID_TO_BE.fullmatch(str(key))]
+    checks = given.get("checks")
+    failed = event.type == "complete" and isinstance(checks, Mapping) and not all(checks.values())
     return AuditEvent(
         time=event.time,
         pipeline=event.pipeline,
@@ -224,10 +228,11 @@ def _audit_of(event: OperationEvent) -> AuditEvent:
         operation_id=event.operation_id,
         user_id=event.user_id,
         action=event.kind,
-        object=first(_OBJECT_KEYS) or event.name,
-        version=first(_VERSION_KEYS),
-        result=_RESULTS[event.type],
+        object=plain_text(given.get(name)) or event.name,
+        version=plain_text(given.get(version)),
+        result="failure" if failed else _RESULTS[event.type],
         details={
+            **{key: given[key] for key in others},
             "operation": event.name,
             "counts": event.counts,
             "metrics": event.metrics,
@@ -296,4 +301,4 @@ def publish_configuration_change(before: Settings, after: Settings) -> None:
 
 
 def _shown(value: object) -> object:
-    return _CREDENTIALS.sub("//***@", value) if isinstance(value, str) else value
+    return without_credentials(value) if isinstance(value, str) else value

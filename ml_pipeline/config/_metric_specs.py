@@ -71,7 +71,11 @@ METRICS: Final[Mapping[str, MetricSpec]] = MappingProxyType(
             _gauge("training_score", "pipeline model metric", "Score at the end of the last training."),
             _gauge("training_epoch", "pipeline model", "Epoch that the running training has reached."),
             _counter("model_deployments_total", "pipeline model", "Deployments that succeeded."),
-            _counter("predictions_total", "pipeline model version decision", "Predictions, by decision."),
+            _counter(
+                "predictions_total",
+                "pipeline model version decision",
+                "Predictions, by decision; empty where that is a quantity (a float), not a class.",
+            ),
             _histogram(
                 "prediction_duration_seconds", "pipeline model", "Time of a prediction or batch.", _REQUEST_BUCKETS
             ),

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ml_pipeline import _platform, _runtime
 from ml_pipeline.config import _context
 from ml_pipeline.config._events import EMPTY, Bus, ErrorInfo, Kind, OperationEvent, OperationState
+from ml_pipeline.config._failures import error_info
 from ml_pipeline.config._ids import new_id
 from ml_pipeline.config._log_format import EXTRA_KEY, beside, is_empty, plain_text, without_empty
-from ml_pipeline.config._operation import OperationRecord, complain, error_info
+from ml_pipeline.config._operation import OperationRecord, complain
 from ml_pipeline.config._operation_journal import OperationJournal
 from ml_pipeline.config._routes import OPERATIONS
 from ml_pipeline.errors import OperationStateError, closest
@@ -167,12 +168,17 @@ class OpenOperations:
 
     def start(self, kind: Kind, user_id: str | None, facts: Mapping[str, Any]) -> str:
         """Start an operation that a later call will end, and enter its context; inside a managed one, refine that."""
-        around = self.current()
-        if around is not None and around.kind == kind and around.managed and around.ended is None:
-            around.refine(facts)
-            around.user_id = around.user_id if is_empty(user_id) else plain_text(user_id)
-            return around.operation_id
-        record = self.open(kind, None, without_empty(facts), user_id=user_id)
+        around, given = self.current(), without_empty(facts)
+        if around is not None and around.kind == kind and not _contradicts(around, given):
+            if around.managed and around.ended is None:
+                around.refine(given)
+                around.user_id = around.user_id if is_empty(user_id) else plain_text(user_id)
+                return around.operation_id
+            if not around.managed and around.started_with == given:
+                # The same start again, as when a notebook's cell failed and is run anew: nobody will end the first.
+                self.leave(around)
+                self.end(around, "abandon")
+        record = self.open(kind, None, given, user_id=user_id)
         record.enter()
         return record.operation_id
 
@@ -214,7 +220,7 @@ class OpenOperations:
             self._unmatched("failure", kind, operation_id, facts, error=error)
             return
         record.refine(facts)
-        record.hear(error_info(error, record.operation_id))
+        record.fail_with(error)
         self._finish(record, "fail")
 
     def _finish(self, record: OperationRecord, how: OperationState) -> None:
@@ -309,6 +315,15 @@ class OpenOperations:
             for left in journal.left_behind():
                 self._bus.publish(_abandoned(left))
                 journal.ended(left["operation_id"])
+
+
+def _contradicts(record: OperationRecord, facts: Mapping[str, Any]) -> bool:
+    """Whether *facts* name another model, data set or source than the operation does: then they are not about it."""
+    return any(
+        key.endswith(("_name", "_version")) and record.attributes[key] != value
+        for key, value in facts.items()
+        if key in record.attributes
+    )
 
 
 def _abandoned(left: Mapping[str, Any]) -> OperationEvent:

@@ -6,12 +6,12 @@ import functools
 import inspect
 import operator
 import time
-import traceback
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
 from ml_pipeline.config._events import EMPTY, ErrorInfo, Kind, OperationEvent, OperationState
+from ml_pipeline.config._failures import caused_by, error_info, is_failure, message_of
 from ml_pipeline.config._log_format import plain_text, without_empty
 from ml_pipeline.errors import OperationStateError
 
@@ -21,13 +21,10 @@ if TYPE_CHECKING:
 
     from ml_pipeline.config._open_operations import OpenOperations
 
-__all__ = ["OperationRecord", "OperationScope", "complain", "error_info", "split_numbers"]
+__all__ = ["OperationRecord", "OperationScope", "complain", "split_numbers"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_SEEN_BY: Final = "__ml_pipeline_operation_id__"
-"""Set on an exception by the innermost operation it failed: the ones around it need not tell its traceback again."""
 
 
 class OperationRecord:
@@ -39,6 +36,7 @@ class OperationRecord:
         is_open: Whether its end has not been published yet.
         parent: The operation around it, where that is one of this process.
         previous: The context around it.
+        started_with: The facts it began with.
         tokens: What brings that context back, where this one was entered.
     """
 
@@ -59,6 +57,7 @@ class OperationRecord:
         "pipeline",
         "previous",
         "run_id",
+        "started_with",
         "time",
         "tokens",
         "user_id",
@@ -78,6 +77,7 @@ class OperationRecord:
         self.kind = kind
         self.name = name
         self.attributes = dict(attributes)
+        self.started_with = dict(attributes)
         self.counts: dict[str, float] = {}
         self.metrics: dict[str, float] = {}
         self.error: ErrorInfo | None = None
@@ -119,6 +119,21 @@ class OperationRecord:
             return False
         self.tokens = []
         return True
+
+    def ancestors(self) -> tuple[str, ...]:
+        """Return the ids of the operations around it, the innermost first."""
+        found, around = [self.parent_id] if self.parent_id else [], self.parent
+        while around is not None:
+            found += [around.parent_id] if around.parent_id else []
+            around = around.parent
+        return tuple(found)
+
+    def fail_with(self, error: object) -> None:
+        """Take in what it failed with, and which operation inside it that had failed before."""
+        inner = caused_by(error, self.operation_id)
+        if inner:
+            self.attributes["caused_by"] = inner
+        self.hear(error_info(error, self.operation_id, self.ancestors()))
 
     def is_inside(self, other: OperationRecord) -> bool:
         """Say whether it was started within another operation."""
@@ -255,10 +270,11 @@ class OperationScope:
         self._operations.leave(record)
         if error is None:
             self._operations.end(record, record.ended or "complete")
-        elif isinstance(error, Exception):
-            self._operations.end(record, "fail", error_info(error, record.operation_id))
+        elif is_failure(error):
+            record.fail_with(error)
+            self._operations.end(record, "fail")
         else:
-            self._operations.end(record, "cancel", ErrorInfo(type(error).__name__, _message(error)))
+            self._operations.end(record, "cancel", ErrorInfo(type(error).__name__, message_of(error)))
 
     def _record(self) -> OperationRecord | None:
         """The operation of the caller's context among those entered and not left; after the block, the last."""
@@ -308,27 +324,6 @@ class OperationScope:
         return observed
 
 
-def error_info(error: object, operation_id: str = "") -> ErrorInfo:
-    """Turn an exception, or a text that stands for one, into plain text.
-
-    Args:
-        error: What went wrong.
-        operation_id: The operation it failed; the first one to ask keeps the traceback.
-
-    Returns:
-        Type, message and traceback; the traceback is empty where an operation inside this one has told it.
-    """
-    if not isinstance(error, BaseException):
-        return ErrorInfo("", plain_text(error))
-    seen_by, _ = _runtime.attempt(getattr, error, _SEEN_BY, None)
-    if operation_id and seen_by is None:
-        _runtime.attempt(setattr, error, _SEEN_BY, operation_id)
-    if seen_by not in (None, operation_id):
-        return ErrorInfo(type(error).__name__, _message(error))
-    lines, _ = _runtime.attempt(traceback.format_exception, type(error), error, error.__traceback__)
-    return ErrorInfo(type(error).__name__, _message(error), "".join(lines or []))
-
-
 def split_numbers(values: object, label: str) -> tuple[dict[str, float], dict[str, object]]:
     """Tell what is a number, NumPy's included, from what is not.
 
@@ -368,8 +363,3 @@ def _number(value: object) -> float | None:
     number, _ = _runtime.attempt(float, value)
     whole, _ = _runtime.attempt(operator.index, value)
     return number if number is None or whole is None else whole
-
-
-def _message(error: BaseException) -> str:
-    message, unprintable = _runtime.attempt(str, error)
-    return str(message) if unprintable is None else f"<{type(unprintable).__name__} when printed>"

@@ -36,6 +36,8 @@ class Route:
         edge: The kind of lineage edge it records at its end.
         alert: The kind of alert its failure raises.
         audited: Whether its end is written to the audit trail.
+        subjects: Which attributes name the object of its audit record, and that object's version; the first that is
+            given counts.
     """
 
     event: str
@@ -46,6 +48,20 @@ class Route:
     edge: str = ""
     alert: str = ""
     audited: bool = False
+    subjects: tuple[tuple[str, str], ...] = ()
+
+
+_DATASET: Final = ("dataset_name", "dataset_version")
+_FEATURES: Final = ("output_name", "output_version")
+_MODEL: Final = ("model_name", "model_version")
+_SOURCE: Final = ("source_name", "source_version")
+_SUBJECTS: Final = {
+    "ingestion": (_DATASET, _SOURCE),
+    "validation": (_DATASET, _FEATURES),
+    "feature_extraction": (_FEATURES, _DATASET),
+    "data_access": (_DATASET, _SOURCE),
+    "prediction": (_MODEL, ("batch", "")),
+}
 
 
 def _operation(kind: str, name: str, *metrics: str, edge: str = "", audited: bool = False) -> Route:
@@ -57,6 +73,7 @@ def _operation(kind: str, name: str, *metrics: str, edge: str = "", audited: boo
         edge=edge,
         alert="processing_failure",
         audited=audited,
+        subjects=_SUBJECTS.get(kind, (_MODEL, _DATASET)),
     )
 
 

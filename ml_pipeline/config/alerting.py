@@ -15,9 +15,10 @@ alert, and a repeat within the cooldown is counted under it: neither makes a sec
 from __future__ import annotations
 
 import functools
+import inspect
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _alert_occurrences as _occurrences
@@ -27,6 +28,7 @@ from ml_pipeline.config._alert_block import alert_on_failure
 from ml_pipeline.config._alert_channels import AlertChannel, AlertMessage, EmailChannel, refuse_namesakes
 from ml_pipeline.config._alert_delivery import count_delivery
 from ml_pipeline.config._alert_history import NEWEST
+from ml_pipeline.config._alert_occurrences import number
 from ml_pipeline.config._alert_records import (
     SEVERITIES,
     Alert,
@@ -58,26 +60,28 @@ __all__ = [
     "subscribe_to",
 ]
 
-C = TypeVar("C", bound="Callable[..., str]")
-
+P = ParamSpec("P")
 _SINK: Final = "alerting"
 
 
-def _guarded(call: C) -> C:
+def _guarded(call: Callable[P, str]) -> Callable[P, str]:
+    signature = inspect.signature(call)
+
     @functools.wraps(call)
-    def guarded(*args: Any, **kwargs: Any) -> str:
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> str:
+        signature.bind(*args, **kwargs)  # what does not fit is an error of the calling code
         with _runtime.guard(_SINK):
             return call(*args, **kwargs)
         return ""
 
-    return cast("C", guarded)
+    return guarded
 
 
 class AlertManager:
     """Raises alerts, holds back repeats, keeps the history, and has alerts delivered.
 
     Thread-safe, and processes may share a store: cooldown and deliveries hold across them. Making one opens nothing.
-    Its calls never raise for reasons of their own: what goes wrong is counted, and raised under ML_PIPELINE_STRICT=1.
+    Arguments that do not fit are a TypeError; what else goes wrong is counted, and raised under ML_PIPELINE_STRICT=1.
 
     Args:
         store: Where alerts are kept; by default ``DATA_DIR/alerts/outbox.db``, shown in ``LOG_DIR/alerts.json``. A
@@ -130,7 +134,7 @@ class AlertManager:
             operation: Its name, such as ``data_ingestion``.
             error: What went wrong: a text, or the exception.
             severity: ``info``, ``warning`` or ``critical``.
-            operation_id: Which one; by default the operation around the call.
+            operation_id: Which one; by default the one that the exception failed, or else the one around the call.
             model: The model it concerns.
             **details: Whatever else may help.
 
@@ -140,8 +144,8 @@ class AlertManager:
         Raises:
             AlertError: Only with ``ML_PIPELINE_STRICT=1``, if the severity is unknown.
         """
-        what = _occurrences.error_info(error)
-        given = {"operation": operation, "operation_id": operation_id, "model": model, "error": what}
+        given = {"operation": operation, "model": model, "error": _occurrences.error_info(error)}
+        given["operation_id"] = operation_id or _occurrences.failed_operation(error)
         return self._called("processing_failure", severity, "", details, **given)
 
     @_guarded
@@ -168,7 +172,6 @@ class AlertManager:
         Returns:
             The alert's id; this returns and raises as `alert_processing_failure` does.
         """
-        number = _occurrences.number
         shown = f" ({bounded_text(unit)})" if unit else ""
         message = f"{bounded_text(resource)} is {number(value)}, threshold {number(threshold)}{shown}"
         facts = {"value": value, "threshold": threshold, "unit": unit or None}
@@ -200,7 +203,6 @@ class AlertManager:
         Returns:
             The alert's id; this returns and raises as `alert_processing_failure` does.
         """
-        number = _occurrences.number
         judged = f"{bounded_text(dataset)}: {bounded_text(check)}" if dataset else check
         rows = "" if failed is None else f" for {number(failed)}" + ("" if total is None else f" of {number(total)}")
         facts = {"check": check, "dataset": dataset or None, "failed": failed, "total": total}
@@ -231,7 +233,6 @@ class AlertManager:
         Returns:
             The alert's id; this returns and raises as `alert_processing_failure` does.
         """
-        number = _occurrences.number
         message = f"{bounded_text(model)}: {bounded_text(metric)} is {number(value)}, threshold {number(threshold)}"
         details = {"value": value, "threshold": threshold, **details}
         return self._judged("model_performance", severity, message, details, model=model, feature=metric)
@@ -362,10 +363,9 @@ class AlertManager:
         return self._called(kind, severity, message, details, **{"operation": _context.operation.get(), **more})
 
     def _called(self, kind: str, severity: str, message: str, details: dict[str, Any], **more: Any) -> str:
-        known = severity in SEVERITIES
-        given = cast("Severity", severity) if known else "warning"
+        given: Severity = severity if severity in SEVERITIES else "warning"
         alert_id = self._say(_occurrences.from_call(kind, given, message, details, time=self._clock(), **more))
-        if not known:
+        if given != severity:
             with _runtime.guard(_SINK):
                 raise AlertError("a severity must be one of the known ones", severity, closest(severity, SEVERITIES))
         return alert_id

@@ -60,7 +60,8 @@ class LineageTracker(LineageQueries):
     Thread-safe. A ``track_*`` call returns its ids whatever happens to the store, and never raises for the sake of
     telemetry: a store that fails is counted and tried again, and a misuse, such as an input that nobody recorded, is
     kept with all its data, counted, and raised only with ``ML_PIPELINE_STRICT=1``. When the call returns, what it said
-    is in the store. Every ``track_*`` call also takes:
+    is in the store. The calls record lineage alone: metrics move by what the operation around them is told, as in
+    ``op.set(checks=...)`` and ``op.count(records=...)``. Every ``track_*`` call also takes:
 
     - ``operation_id``: the operation that did the step; by default the one of its kind around the call.
     - ``status``: ``"complete"``, or ``"failed"`` where the step was tried and made nothing.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypedDict, TypeVar, cas
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
+from ml_pipeline.config._events import DEFAULT_BUS, Bus, DriftEvent, Verdict
 from ml_pipeline.config._events import publish as _publish
 from ml_pipeline.config._health import Health, HealthCheck, HealthChecks
 from ml_pipeline.config._health_checks import BUILT_IN
@@ -33,10 +34,10 @@ from ml_pipeline.config._usage import ResourceUsage, UsagePoint
 from ml_pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from ml_pipeline.config._events import Bus, Event, ResourceSample
+    from ml_pipeline.config._events import Event, ResourceSample
     from ml_pipeline.config._resources import Reading
     from ml_pipeline.config._thresholds import ResourceAlert
 
@@ -53,6 +54,7 @@ __all__ = [
     "health_check",
     "monitor_resources",
     "performance_monitor",
+    "record_drift",
     "resource_monitor",
     "subscribe_to",
 ]
@@ -279,6 +281,44 @@ class ResourceMonitor:
 
 resource_monitor: Final = ResourceMonitor()
 """The background monitor of this process; it samples between ``start()`` and ``stop()``."""
+
+
+def record_drift(
+    model: str,
+    batch: str,
+    verdict: Verdict,
+    *,
+    rows: int,
+    effects: Mapping[str, float] | None = None,
+    drifted: Sequence[str] = (),
+    reason: str = "",
+    alarm: bool = False,
+    bus: Bus = DEFAULT_BUS,
+) -> None:
+    """Tell every sink the verdict on a batch: a line in ``monitoring/data_drift.log``, the metrics, and an alert.
+
+    Args:
+        model: The model whose input or output was checked.
+        batch: What the batch is called.
+        verdict: ``drift``, ``no_drift`` or ``insufficient_data``, as `ml_pipeline.drift.check` answers.
+        rows: How many rows the batch had.
+        effects: How far each feature moved, 0 to 1: the ``effect`` of each feature of a report.
+        drifted: The features that drifted.
+        reason: One sentence for a person.
+        alarm: Whether to raise an alert, as `ml_pipeline.drift.DriftAlarm` decides.
+        bus: Where the event goes.
+    """
+    event = DriftEvent(
+        model=model,
+        batch=batch,
+        verdict=verdict,
+        rows=rows,
+        effects=dict(effects or {}),
+        drifted=tuple(drifted),
+        reason=reason,
+        alarm=alarm,
+    )
+    bus.publish(event)
 
 
 def subscribe_to(bus: Bus) -> None:

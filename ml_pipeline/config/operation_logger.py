@@ -18,6 +18,9 @@ refines that operation; it never adds a second.
 from __future__ import annotations
 
 import hashlib
+import hmac
+import os
+import secrets
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import orjson
@@ -31,9 +34,12 @@ from ml_pipeline.config._log_format import is_empty, plain_text
 from ml_pipeline.config._open_operations import OpenOperations
 from ml_pipeline.config._operation import OperationScope, complain, split_numbers
 from ml_pipeline.config._routes import OPERATIONS
+from ml_pipeline.errors import OperationStateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from ml_pipeline.settings import Settings
 
 __all__ = ["OperationLogger", "OperationScope", "operation_logger"]
 
@@ -329,7 +335,24 @@ def _features(features: Any) -> dict[str, Any]:
     if how == "full":
         values, broken = _runtime.attempt(_listed, features)
         return {"features": features if broken is not None else values}
-    return {"features_sha256": hashlib.sha256(_canonical(features)).hexdigest()}
+    with _runtime.guard("operation_logger"):  # without its key nothing is said of the features, rather than too much
+        return {"features_hmac": hmac.new(_feature_key.get(), _canonical(features), hashlib.sha256).hexdigest()}
+    return {}
+
+
+def _read_feature_key(settings: Settings) -> bytes:
+    """The key of this data folder, made at its first use: a plain hash of an age and a score is guessed in no time."""
+    path = settings.data_dir / "feature_key"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        pass
+    key = path.read_text("ascii").strip()
+    if not key:
+        raise OperationStateError("the key for hashed features must not be empty", str(path), "remove the file")
+    return key.encode()
 
 
 def _canonical(features: Any) -> bytes:
@@ -346,5 +369,6 @@ def _listed(values: Any) -> Any:
     raise TypeError(f"{type(values).__name__} is no array")
 
 
+_feature_key: Final = _runtime.Lazy(_read_feature_key, lambda _: None)
 operation_logger: Final = OperationLogger()
 """The default operation logger, on the default bus."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import platform
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -262,6 +263,8 @@ class PipelineMetrics:
 
     def _single_prediction(self, event: OperationEvent) -> None:
         version, decision = event.attributes.get("model_version"), event.attributes.get("decision")
+        if isinstance(decision, Real) and not isinstance(decision, Integral):
+            decision = ""  # a quantity, not a class: nearly every one would be a series of its own
         self._child("predictions_total", event.pipeline, _model(event), version, decision).inc()
         confidence = event.metrics.get("confidence")
         if confidence is not None and math.isfinite(confidence):

@@ -10,6 +10,7 @@ Run it as a script, or as ``ml-pipeline run``::
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 import threading
@@ -25,7 +26,7 @@ from rich.console import Console
 
 import ml_pipeline
 from ml_pipeline import _runtime
-from ml_pipeline._command import FAILED, run_script
+from ml_pipeline._command import FAILED, TERMINATED, run_script
 from ml_pipeline.config.monitoring_config import resource_monitor
 from ml_pipeline.config.prometheus_metrics import MetricsServer, start_metrics_server
 from ml_pipeline.examples._observed import Outcome, in_rounds, observe
@@ -73,6 +74,8 @@ def run(
         fail_at=fail_at,
         read=read,
     )
+    if loop is not None and not 0 < loop < math.inf:
+        raise ml_pipeline.SettingsError("--loop must be a positive number of seconds", loop, "give one like 60")
     server = _metrics_server(metrics_port)
     resource_monitor.start()
     try:
@@ -84,6 +87,10 @@ def run(
         if loop is not None:
             return in_rounds(options, outcome, seconds=loop, retrain_every=retrain_every)
         _linger(server, linger)
+    except SystemExit as stopped:
+        if loop is None or stopped.code != TERMINATED:
+            raise
+        return 0  # told to stop while it was training for the first time
     finally:
         resource_monitor.stop()
         if server:

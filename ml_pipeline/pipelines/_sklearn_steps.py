@@ -210,6 +210,7 @@ def train(
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     forest = RandomForestClassifier if task == "classification" else RandomForestRegressor
+    rounds = min(rounds, trees)
     estimator = forest(n_estimators=1, warm_start=True, random_state=seed, min_samples_leaf=2)
     for number in range(1, rounds + 1):
         estimator.set_params(n_estimators=max(1, round(trees * number / rounds)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from ml_pipeline.config import _events
 from ml_pipeline.config.data_lineage import lineage_tracker
 from ml_pipeline.config.logging_config import get_logger
+from ml_pipeline.config.monitoring_config import record_drift
 from ml_pipeline.config.operation_logger import operation_logger
 from ml_pipeline.drift import DriftAlarm, DriftReport, check, distribution
 from ml_pipeline.pipelines import _sklearn_steps as steps
@@ -176,17 +176,15 @@ class BatchPipeline:
             self._alarm = self._alarm.after(report)
             op.set(verdict=report.verdict.value, drifted=list(report.drifted))
             op.count(records=batch.rows, features=len(report.features), drifted=len(report.drifted))
-            _events.publish(
-                _events.DriftEvent(
-                    model=model.name,
-                    batch=f"batch-{batch.number}",
-                    verdict=report.verdict.value,
-                    rows=batch.rows,
-                    effects={feature.name: feature.effect for feature in report.features},
-                    drifted=report.drifted,
-                    reason=report.reason,
-                    alarm=self._alarm.raised and report.verdict == "drift",
-                )
+            record_drift(
+                model.name,
+                f"batch-{batch.number}",
+                report.verdict.value,
+                rows=batch.rows,
+                effects={feature.name: feature.effect for feature in report.features},
+                drifted=report.drifted,
+                reason=report.reason,
+                alarm=self._alarm.raised and report.verdict == "drift",
             )
             self.drift_details.append(_details(self.deployed, batch, report, counts))
             del self.drift_details[:-_KEPT_DETAILS]

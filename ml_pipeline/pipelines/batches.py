@@ -1,4 +1,8 @@
-"""Batches of new rows for a model in use, drawn from rows it was never trained on."""
+"""Batches of new rows for a model in use, drawn from rows it was never trained on.
+
+A row may be in many batches, and in one batch once: a test of drift takes the rows of a batch for independent, and rows
+drawn twice would make it find drift in one batch of five where there is none.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +52,7 @@ class Batch:
 
 
 class BatchSource:
-    """Draws batches with replacement.
+    """Draws batches, each without replacement, from the same rows again and again.
 
     Args:
         columns: The rows to draw from, each column of shape (k,).
@@ -61,7 +65,7 @@ class BatchSource:
         self._drawn = 0
         available = len(next(iter(columns.values())))
         # Small enough that a few hundred rows to draw from pass for a population, large enough to be judged.
-        self._rows = min(max(_FEWEST_ROWS, available // 4), _MOST_ROWS)
+        self._rows = min(max(_FEWEST_ROWS, available // 4), _MOST_ROWS, available)
 
     def draw(self, *, drift: bool = False) -> Batch:
         """Return the next batch.
@@ -71,7 +75,7 @@ class BatchSource:
         """
         self._drawn += 1
         size = len(next(iter(self._columns.values())))
-        rows = self._random.integers(0, size, self._rows)
+        rows = self._random.choice(size, self._rows, replace=False)
         columns = {name: values[rows] for name, values in self._columns.items()}
         return Batch(self._drawn, shifted(columns) if drift else columns, drift)
 

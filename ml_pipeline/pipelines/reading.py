@@ -240,6 +240,8 @@ def _fault(name: str, values: Array) -> str:
     present = values[~is_missing(values)]
     if len(present) == 0:
         return "is all missing"
+    if present.dtype != object and not np.isfinite(present).all():
+        return "holds infinite values"
     distinct = len(set(present.tolist()))
     if distinct == 1 and len(present) == len(values):
         return f"is constant ({present.tolist()[0]!r})"

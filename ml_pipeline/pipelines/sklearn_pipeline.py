@@ -7,6 +7,7 @@ Ingest, validate, extract features, train, evaluate, deploy, predict, check for 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STEPS", "PipelineOptions", "PipelineResult", "SklearnPipeline"]
 
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 STEPS: Final = ("ingest", "validate", "features", "train", "evaluate", "deploy", "predict", "drift")
 """The steps by the names that `PipelineOptions.fail_at` takes, in order."""
 
@@ -51,7 +53,7 @@ class PipelineOptions:
         read: Returns the table to learn from.
 
     Raises:
-        SettingsError: If a number is not positive or *fail_at* is no step.
+        SettingsError: If a number is not positive, a name cannot be that of a file, or *fail_at* is no step.
     """
 
     model_name: str = "breast_cancer_classifier"
@@ -69,6 +71,13 @@ class PipelineOptions:
         for name in ("trees", "rounds", "batches"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be 1 or more", getattr(self, name), "give a positive number")
+        for name in ("model_name", "environment"):
+            if not _FILE_NAME.fullmatch(getattr(self, name)):
+                raise SettingsError(
+                    f"{name} must be up to 100 letters, digits, '_', '-' and '.', and begin with a letter or digit",
+                    getattr(self, name),
+                    "it names files",
+                )
         if self.fail_at is not None and self.fail_at not in STEPS:
             raise SettingsError("the step that shall fail must be a step", self.fail_at, "one of: " + ", ".join(STEPS))
 

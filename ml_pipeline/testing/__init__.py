@@ -19,7 +19,19 @@ Without pytest, `isolated` and `CapturedEvents` are context managers.
 
 from __future__ import annotations
 
+from ml_pipeline.config._events import AlertEvent, AuditEvent, DriftEvent, LineageEvent, OperationEvent, ResourceSample
 from ml_pipeline.config._lineage_store import MemoryLineageStore
 from ml_pipeline.testing.fakes import CapturedEvents, FakeClock, isolated
 
-__all__ = ["CapturedEvents", "FakeClock", "MemoryLineageStore", "isolated"]
+__all__ = [
+    "AlertEvent",
+    "AuditEvent",
+    "CapturedEvents",
+    "DriftEvent",
+    "FakeClock",
+    "LineageEvent",
+    "MemoryLineageStore",
+    "OperationEvent",
+    "ResourceSample",
+    "isolated",
+]

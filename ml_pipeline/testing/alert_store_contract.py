@@ -118,22 +118,53 @@ class AlertStoreContract:
         (alert,) = store.find(limit=10)
         assert (getattr(alert, field), alert.state, alert.count, alert.held_back) == ("known", "refined", 2, 0)
 
+    @pytest.mark.parametrize("field", ["error_type", "model"])
+    @pytest.mark.parametrize("known_first", [True, False])
+    def test_two_operations_share_no_failure_by_what_is_unknown(
+        self, store: AlertStore, field: str, known_first: bool
+    ) -> None:
+        """What one side does not know joins no two operations; only the whole identity does, as a repeat."""
+        values: list[dict[str, Any]] = [{field: "known"}, {field: ""}]
+        first, second = values if known_first else reversed(values)
+        record(store, said(operation_id="a", **first))
+        assert record(store, said(operation_id="b", **second))[0] == "raised"
+        assert record(store, said(operation_id="c", **second))[0] == "suppressed"
+
+    @pytest.mark.parametrize("named_first", [True, False])
+    @pytest.mark.parametrize(("run_id", "outcome"), [("r", "refined"), (None, "refined"), ("other", "raised")])
+    def test_who_names_no_operation_speaks_of_one_of_the_run(
+        self, store: AlertStore, run_id: str | None, outcome: str, named_first: bool
+    ) -> None:
+        """Without an operation's id a call is about a failure of its own run, or of any where it is in none."""
+        event = said(automatic=True, failure="x", error_type="E", operation_id="op", run_id="r")
+        call = said(failure="y", run_id=run_id)
+        first, second = (event, call) if named_first else (call, event)
+        record(store, first)
+        assert record(store, second)[0] == outcome
+
+    def test_a_refinement_takes_nothing_back(self, store: AlertStore) -> None:
+        """A model that is known stays, and so does a severity that was higher."""
+        record(store, said(automatic=True, failure="x", operation_id="op", model="m"))
+        record(store, said(failure="y", operation_id="op", model="other", severity="info"))
+        (alert,) = store.find(limit=10)
+        assert (alert.model, alert.severity, alert.count) == ("m", "critical", 2)
+
     def test_a_call_refines_what_an_event_raised(self, store: AlertStore) -> None:
-        """A call about the same operation adds its details, and its severity wins; the first message stays."""
+        """A call about the same operation adds its details, which win; the first message stays, and the severity."""
         _, first = record(store, said(automatic=True, failure="x", operation_id="op", details={"a": 1, "b": 1}))
         call = said(failure="y", operation_id="op", severity="warning", message="mine", details={"b": 2})
         assert record(store, call) == ("refined", first)
         (alert,) = store.find(limit=10)
-        assert (alert.severity, alert.details) == ("warning", {"a": 1, "b": 2, "also_said": ["mine"]})
+        assert (alert.severity, alert.details) == ("critical", {"a": 1, "b": 2, "also_said": ["mine"]})
         assert alert.message == "data_ingestion failed"
 
     def test_an_event_refines_what_a_call_raised(self, store: AlertStore) -> None:
-        """Said first by the caller, the alert keeps the caller's severity and details and gains the event's."""
+        """Said first by the caller, the alert keeps the caller's details, gains the event's, and is as severe as it."""
         record(store, said(failure="y", operation_id="op", severity="warning", details={"b": 2}))
         event = said(automatic=True, failure="x", operation_id="op", operation="other", details={"a": 1, "b": 1})
         assert record(store, event)[0] == "refined"
         (alert,) = store.find(limit=10)
-        assert (alert.severity, alert.details) == ("warning", {"a": 1, "b": 2})
+        assert (alert.severity, alert.details) == ("critical", {"a": 1, "b": 2})
 
     def test_a_repeat_by_the_same_voice_is_held_back(self, store: AlertStore) -> None:
         """Two calls that say the same in one operation are a repeat; so are two failures of two operations."""
@@ -161,6 +192,14 @@ class AlertStoreContract:
             assert record(store, outer, "email") == ("implied", first)
         (alert,) = store.find(limit=10)
         assert (alert.count, alert.state) == (1, "raised")
+
+    def test_a_failure_that_another_led_to_adds_nothing(self, store: AlertStore) -> None:
+        """An operation that failed of another's failure is no alert, whatever it says; nor are those around it."""
+        _, first = record(store, said(automatic=True, failure="x", error_type="E", operation_id="a"), "email")
+        other: dict[str, Any] = {"automatic": True, "failure": "y", "error_type": "Other", "operation": "outer"}
+        assert record(store, said(operation_id="b", places=("a",), **other), "email") == ("implied", first)
+        assert record(store, said(operation_id="c", places=("b",), **other), "email") == ("implied", first)
+        assert record(store, said(operation_id="d", places=("nobody",), **other), "email")[0] == "raised"
 
     @pytest.mark.parametrize("other", [{"failure": "other"}, {"error_type": "Other"}])
     def test_another_failure_around_it_is_another_alert(self, store: AlertStore, other: dict[str, str]) -> None:

@@ -319,6 +319,24 @@ def test_arguments_that_cannot_be_are_counted_not_raised(world: World) -> None:
         assert sum(_runtime.tally.telemetry_errors.values()) == 4
 
 
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda alerts: alerts.alert_processing_failure(op="x"), "missing a required argument: 'operation'"),
+        (lambda alerts: alerts.alert_data_quality(), "missing a required argument: 'check'"),
+        (lambda alerts: alerts.alert_data_drift("m", "a", 0.3), "too many positional arguments"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_an_error_of_the_caller(
+    world: World, call: Callable[[AlertManager], str], text: str
+) -> None:
+    """A call that no signature takes raises, as any function's does, strict or not; nothing is counted."""
+    with ml_pipeline.override(strict=False):
+        with pytest.raises(TypeError, match=f"^{text}$"):
+            call(world.alerts)
+        assert not _runtime.tally.telemetry_errors
+
+
 def test_without_a_store_log_and_metrics_still_learn_of_it(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """A store that cannot be opened is counted and said; every alert is published, and nothing is raised."""
     with ml_pipeline.override(strict=False):

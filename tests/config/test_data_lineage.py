@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -9,7 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,13 @@ from ml_pipeline import _runtime
 from ml_pipeline.config import _context
 from ml_pipeline.config import _lineage_steps as steps
 from ml_pipeline.config._events import Bus, Event, LineageEvent
+from ml_pipeline.config._lineage_model import EdgeKey
 from ml_pipeline.config._lineage_recorder import LineageRecorder
 from ml_pipeline.config._lineage_step import About, Origin
 from ml_pipeline.config._lineage_store import EdgeQuery, NodeQuery, Written
 from ml_pipeline.config.data_lineage import (
+    EdgeRecord,
+    LineageStore,
     LineageTracker,
     MemoryLineageStore,
     NodeRecord,
@@ -83,6 +88,30 @@ def a_pipeline(tracker: LineageTracker) -> dict[str, str]:
 
 def names(nodes: tuple[NodeRecord, ...] | list[NodeRecord]) -> list[str]:
     return [node.name for node in nodes]
+
+
+def more_than(items: list[str], count: int) -> bool:
+    return len(items) > count
+
+
+class ClosedAtFirst(SqliteLineageStore):
+    """A store that is closed at the moment when it is to be read or written."""
+
+    closed = False
+
+    def nodes(self, query: NodeQuery) -> list[NodeRecord]:
+        """Close, and read."""
+        self.close()
+        self.closed = True
+        return super().nodes(query)
+
+    def write(
+        self, nodes: Sequence[NodeRecord], edges: Sequence[EdgeRecord], *, remove: Collection[EdgeKey] = ()
+    ) -> Written:
+        """Close, and write."""
+        self.close()
+        self.closed = True
+        return super().write(nodes, edges, remove=remove)
 
 
 class TestRecording:
@@ -705,6 +734,53 @@ class TestProcesses:
                 tracker.track_data_ingestion("s", folder)
                 assert names(tracker.find("dataset")) == [folder]
             assert (isolated / folder / "metadata" / "lineage" / "lineage.db").is_file()
+
+    def test_a_store_closed_under_a_step_is_opened_again(self, isolated: Path) -> None:
+        """What another thread's `configure` closes between two looks at the store is done again, and counts no error."""
+        first = ClosedAtFirst(isolated / "first.db")
+        second = SqliteLineageStore(isolated / "second.db")
+        opened: list[LineageStore] = [first, second]
+        recorder = LineageRecorder(lambda: opened[first.closed], Bus().publish, lambda: None)
+        recorder.called(steps.ingestion(About(Origin.here()), "s", "d"))
+        assert first.closed
+        assert names(second.nodes(NodeQuery())) == ["s", "d"]
+        second.close()
+
+    def test_a_store_that_stays_closed_raises(self, isolated: Path) -> None:
+        """A store that its owner closed is not opened again behind their back."""
+        store = SqliteLineageStore(isolated / "lineage.db")
+        tracker = LineageTracker(store, Bus())
+        store.close()
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            tracker.find()
+
+    def test_threads_go_on_while_the_settings_change(self, isolated: Path) -> None:
+        """Threads that record and ask while `configure` closes the store lose nothing and count no error."""
+        tracker, stop = LineageTracker(bus=Bus()), threading.Event()
+        recorded: list[str] = []
+
+        def work(number: int) -> None:
+            index = 0
+            while not stop.is_set():
+                tracker.track_data_ingestion("s", f"{number} {index}")
+                recorded.append(f"{number} {index}")
+                tracker.find(limit=1)
+                index += 1
+
+        with ml_pipeline.override(data_dir=isolated / "0", lineage_export_nodes=1):
+            with ThreadPoolExecutor(2) as pool:
+                futures = [pool.submit(work, number) for number in range(2)]
+                for turn in range(20):
+                    ml_pipeline.configure(data_dir=isolated / str(turn % 2))
+                    eventually(functools.partial(more_than, recorded, len(recorded)))
+                stop.set()
+            assert [future.exception() for future in futures] == [None, None]
+            kept: set[str] = set()
+            for folder in "01":
+                ml_pipeline.configure(data_dir=isolated / folder)
+                kept.update(names(tracker.find("dataset", limit=100_000)))
+        assert kept == set(recorded)
+        assert not _runtime.tally.telemetry_errors
 
     def test_importing_opens_nothing(self, isolated: Path) -> None:
         """Neither the import nor a tracker that nobody used makes a file, a folder or a thread."""

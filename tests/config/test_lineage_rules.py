@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from ml_pipeline.config import _context
 from ml_pipeline.config._events import Bus, Event, LineageEvent, OperationEvent
 from ml_pipeline.config._lineage_store import EdgeQuery
+from ml_pipeline.config._lineage_view import detail
 from ml_pipeline.config.data_lineage import EdgeRecord, LineageTracker, MemoryLineageStore
 from ml_pipeline.config.operation_logger import OperationLogger
+
+OTHER_RUN = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f5a6"
 
 
 class House:
@@ -39,6 +44,15 @@ class House:
         """Return the one edge there is, or the one of its kind."""
         (edge,) = self.edges(kind)
         return edge
+
+    @contextlib.contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Act outside any operation of this run."""
+        tokens = _context.restore({"run_id": OTHER_RUN, "operation_id": None, "user_id": None})
+        try:
+            yield
+        finally:
+            _context.undo(tokens)
 
     def names(self, type_: str | None = None) -> list[str]:
         """Return name and version of every node, or of those of one type."""
@@ -135,6 +149,68 @@ class TestOperationsAlone:
         sources = [house.tracker.node(edge.source_id) for edge in house.edges("training")]
         assert [f"{node.name} {node.version}" for node in sources] == ["d 2", "d 1", "elsewhere 9"]
 
+    def test_a_version_that_is_not_kept_does_not_cut_the_history(self, house: House) -> None:
+        """Data named with a version that nobody recorded are the latest of that name; the edge says what was asked."""
+        house.operations.log_feature_extraction("ADNI_2024", "feat")
+        house.operations.log_training_start("clf", "rf", "v1.0", dataset_name="feat")
+        house.operations.log_training_complete()
+        (model,) = house.tracker.find("model")
+        upstream = house.tracker.upstream(model.node_id).nodes
+        assert [(node.type, node.name) for node in upstream] == [("features", "feat"), ("dataset", "ADNI_2024")]
+        assert house.only_edge("training").attributes["dataset_version"] == "v1.0"
+        assert "dataset_version" not in house.only_edge("transformation").attributes
+
+    def test_the_data_of_the_run_come_before_later_ones_of_others(self, house: House) -> None:
+        """Where a version is not kept, data that this run touched stand in for it, though others were seen later."""
+        operation = house.operations.operation
+        with operation("custom", "run"):
+            house.tracker.track_data_ingestion("s", "d", dataset_version="mine")
+            with house.elsewhere():
+                house.tracker.track_data_ingestion("s", "d", dataset_version="theirs")
+            with operation("validation", dataset_name="d", dataset_version="9"):
+                pass
+        with house.elsewhere(), operation("training", dataset_name="d", dataset_version="9", model_name="m"):
+            pass
+        sources = [house.tracker.node(edge.source_id) for edge in house.edges() if edge.automatic]
+        assert [node.version for node in sources] == ["mine", "theirs"]
+
+    def test_a_version_of_a_model_is_a_model_of_its_own(self, house: House) -> None:
+        """No model stands in for another version of it: what was deployed is what was named."""
+        house.operations.log_model_deployment("m", "1", "clinic")
+        house.operations.log_model_deployment("m", "2", "clinic")
+        assert house.names("model") == ["m 1", "m 2"]
+
+    @pytest.mark.parametrize(
+        ("facts", "passed"),
+        [
+            ({}, None),
+            ({"checks": {}}, None),
+            ({"checks": "all"}, None),
+            ({"checks": {"no_nulls": True, "in_range": True}}, True),
+            ({"checks": {"no_nulls": True, "in_range": False}}, False),
+            ({"checks": {"in_range": False}, "passed": True}, True),
+            ({"passed": False}, False),
+        ],
+    )
+    def test_a_validation_passes_by_its_checks(self, house: House, facts: dict[str, Any], passed: bool | None) -> None:
+        """The verdict is the one given, or that of all checks together; without either it is not known."""
+        with house.operations.operation("validation", dataset_name="d", **facts):
+            pass
+        (verdict,) = house.tracker.find("validation")
+        assert verdict.attributes.get("passed") is passed
+        assert house.only_edge().attributes.get("passed") is passed
+        assert detail(verdict) == {None: "", True: "✓ passed", False: "✗ not passed"}[passed]
+
+    @pytest.mark.parametrize(("found", "passed"), [(True, None), (False, False)])
+    def test_a_validation_that_broke_off_has_not_passed(self, house: House, found: bool, passed: bool | None) -> None:
+        """Checks that were still to come are open: one that found bad data decides, those that did not decide nothing."""
+        with (
+            pytest.raises(ValueError, match="lost"),
+            house.operations.operation("validation", dataset_name="d", checks={"no_nulls": found}),
+        ):
+            raise ValueError("lost")
+        assert house.tracker.find("validation")[0].attributes.get("passed") is passed
+
     @pytest.mark.parametrize(
         ("kind", "facts"),
         [
@@ -159,7 +235,7 @@ class TestOperationsAlone:
 
     @pytest.mark.parametrize(
         ("error", "ended"),
-        [(ValueError("no file"), "fail"), (KeyboardInterrupt(), "cancel"), (SystemExit(1), "cancel")],
+        [(ValueError("no file"), "fail"), (KeyboardInterrupt(), "cancel"), (SystemExit(0), "cancel")],
     )
     def test_a_failure_leaves_a_failed_edge(self, house: House, error: BaseException, ended: str) -> None:
         """What failed or was cancelled is in the graph, marked, with its error and without its traceback."""

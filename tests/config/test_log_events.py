@@ -121,6 +121,43 @@ def test_an_error_that_is_only_a_text() -> None:
     assert _lines()[1]["message"] == "operation in progress"
 
 
+@pytest.mark.parametrize(
+    ("kind", "attributes", "expected"),
+    [
+        (
+            "training",
+            {"model_name": "clf", "model_version": "1.0.0", "dataset_name": "adni", "dataset_version": "v1"},
+            ("clf", "1.0.0", {"dataset_name": "adni", "dataset_version": "v1"}),
+        ),
+        ("training", {"model_name": "clf", "dataset_version": "v1"}, ("clf", None, {"dataset_version": "v1"})),
+        (
+            "feature_extraction",
+            {"dataset_name": "adni", "dataset_version": "v1", "output_name": "f", "output_version": "9"},
+            ("f", "9", {"dataset_name": "adni", "dataset_version": "v1"}),
+        ),
+        (
+            "prediction",
+            {"model_name": "clf", "model_version": "2", "batch": "june"},
+            ("clf", "2", {"batch": "june"}),
+        ),
+        ("ingestion", {"source_name": "clinic"}, ("clinic", None, {})),
+    ],
+)
+def test_an_object_is_audited_with_its_own_version(kind: Any, attributes: dict[str, str], expected: Any) -> None:
+    """The version beside an object is that object's; the other names and versions stand beside it."""
+    _told(_operation(kind=kind, attributes=attributes))
+    context = _lines("audit.log")[0]["context"]
+    assert (context["object"], context.get("version")) == expected[:2]
+    assert expected[2].items() <= context.items()
+
+
+def test_a_validation_that_found_faults_is_audited_as_a_failure() -> None:
+    """The operation ran to its end, and the data did not pass: the trail says so, with the checks."""
+    _told(_operation(kind="validation", attributes={"dataset_name": "d", "checks": {"no_nulls": False}}))
+    context = _lines("audit.log")[0]["context"]
+    assert (context["result"], context["checks"]) == ("failure", {"no_nulls": False})
+
+
 def test_a_single_prediction_has_its_own_file_and_is_not_audited() -> None:
     """One prediction is a line in predictions.log; the batch around it is what is audited."""
     _told(_operation(kind="prediction", attributes={"single": True, "decision": "AD"}, metrics={"confidence": 0.9}))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import math
 import os
 import subprocess
@@ -9,9 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 import ml_pipeline
 from ml_pipeline import _runtime
@@ -20,18 +23,17 @@ from ml_pipeline.config._events import Bus, Event, OperationEvent
 from ml_pipeline.config._performance import PerformanceMonitor
 from ml_pipeline.config._resources import Probe
 from ml_pipeline.config._ticker import Job, Ticker
+from ml_pipeline.config.alerting import alert_manager
 from ml_pipeline.config.monitoring_config import (
     ResourceUsage,
     monitor_resources,
     performance_monitor,
+    record_drift,
     subscribe_to,
 )
 from ml_pipeline.errors import SettingsError
 from tests.config.monitoring_fakes import FakeSource, Published
 from tests.support import eventually
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MIB = 1 << 20
 
@@ -387,3 +389,15 @@ class TestFaults:
             pass
         assert usage.samples == 2
         assert _runtime.tally.telemetry_errors["monitoring_config", "SettingsError"] >= 1
+
+
+def test_a_recorded_verdict_reaches_log_metrics_and_alerts() -> None:
+    """`record_drift` is one event: a line in data_drift.log, the gauges, and an alert where the alarm says so."""
+    record_drift(
+        "clf", "june", "drift", rows=500, effects={"age": 0.4}, drifted=["age"], reason="age moved", alarm=True
+    )
+    line = json.loads(Path("ml_pipeline/logs/monitoring/data_drift.log").read_text())
+    assert (line["level"], line["context"]["drifted"]) == ("WARNING", ["age"])
+    assert REGISTRY.get_sample_value("ml_pipeline_drift_effect", {"pipeline": "test", "feature": "age"}) == 0.4
+    (alert,) = alert_manager.history()
+    assert (alert.kind, alert.model) == ("data_drift", "clf")

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import functools
 import gc
+import hashlib
 import json
 import multiprocessing
 import os
@@ -513,7 +514,7 @@ def test_a_call_inside_a_block_of_its_kind_refines_it(seen: Observed) -> None:
 
 def test_a_call_of_another_kind_is_an_operation_inside(seen: Observed) -> None:
     """A training started within an ingestion is an operation of its own; once told, the next is one too."""
-    with seen.log.operation("data_access", dataset_name="block") as op:
+    with seen.log.operation("data_access") as op:
         training = seen.log.log_training_start("m")
         assert training != op.operation_id
         seen.log.log_training_complete(training)
@@ -532,7 +533,7 @@ def test_progress_without_an_id_finds_the_operation_around(seen: Observed) -> No
     progress = seen.events[2]
     assert (progress.type, progress.operation_id) == ("progress", op.operation_id)
     assert progress.counts == {"done": 3, "total": 10, "epoch": 3}
-    assert (progress.metrics, seen.last.counts) == ({"loss": 0.5}, {"epoch": 3})
+    assert (progress.metrics, seen.last.counts) == ({"loss": 0.5}, {})
 
 
 def test_one_failure_said_twice_is_one_end(seen: Observed) -> None:
@@ -587,7 +588,7 @@ def test_a_failure_told_before_ctrl_c_stays_the_reason(seen: Observed) -> None:
     assert seen.last.error.message == "Connection timeout"
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt("now"), SystemExit(3), asyncio.CancelledError(), GeneratorExit()])
+@pytest.mark.parametrize("error", [KeyboardInterrupt("now"), SystemExit(0), asyncio.CancelledError(), GeneratorExit()])
 def test_what_is_no_failure_cancels_and_goes_on(seen: Observed, error: BaseException) -> None:
     """Ctrl-C, an exit, a cancelled task and a closed generator cancel the operation, and are not held back."""
     with pytest.raises(type(error)), seen.log.operation("training"):
@@ -595,6 +596,77 @@ def test_what_is_no_failure_cancels_and_goes_on(seen: Observed, error: BaseExcep
     assert seen.types == ["start", "cancel"]
     assert seen.last.error is not None
     assert (seen.last.error.type, seen.last.error.stacktrace) == (type(error).__name__, "")
+
+
+@pytest.mark.parametrize("code", [1, 3, "no GPU"])
+def test_an_exit_that_says_that_something_went_wrong_is_a_failure(seen: Observed, code: object) -> None:
+    """`sys.exit("no GPU")` is how scripts fail: the operation fails with it, and the exit goes on."""
+    with pytest.raises(SystemExit), seen.log.operation("training"):
+        raise SystemExit(code)
+    assert seen.types == ["start", "fail"]
+    assert seen.last.error is not None
+    assert (seen.last.error.type, seen.last.error.message) == ("SystemExit", str(code))
+
+
+def test_a_start_that_names_another_thing_is_an_operation_inside(seen: Observed) -> None:
+    """A search that trains three models in one block has four operations: none of them takes another's name."""
+    with seen.log.operation("training", "grid", model_name="grid") as grid:
+        ids = [seen.log.log_training_start(f"model{number}") for number in range(1)]
+        for number, each in enumerate(ids):
+            seen.log.log_training_complete(each, metrics={"auc": number})
+        second = seen.log.log_training_start("model1")
+        seen.log.log_training_complete(second, metrics={"auc": 1})
+    assert len({grid.operation_id, *ids, second}) == 3
+    ends = {event.operation_id: event for event in seen.events if event.type == "complete"}
+    assert ends[grid.operation_id].attributes["model_name"] == "grid"
+    assert ends[second].attributes["model_name"] == "model1"
+    assert {ends[second].parent_id, ends[ids[0]].parent_id} == {grid.operation_id}
+
+
+def test_the_same_start_again_abandons_the_first(seen: Observed) -> None:
+    """A notebook's cell that failed after its start is run anew: the first start is abandoned, nothing nests under it."""
+    first = seen.log.log_training_start("m", dataset_version="v1")
+    second = seen.log.log_training_start("m", dataset_version="v1")
+    seen.log.log_training_complete(second)
+    assert [(event.type, event.operation_id) for event in seen.events] == [
+        ("start", first),
+        ("abandon", first),
+        ("start", second),
+        ("complete", second),
+    ]
+    assert seen.last.parent_id is None
+
+
+def test_an_exception_raised_in_two_operations_is_told_in_both(seen: Observed) -> None:
+    """A cached exception object keeps its traceback in the second operation, which is not around the first."""
+    reused = ValueError("again")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="again"), seen.log.operation("custom"):
+            raise reused
+    told = [event.error.stacktrace for event in seen.events if event.type == "fail" and event.error]
+    assert len(told) == 2
+    assert all("ValueError: again" in each for each in told)
+
+
+def test_a_failure_names_the_operation_that_caused_it(seen: Observed) -> None:
+    """Itself, as a cause or in a group: the failure around says which operation inside it came first."""
+
+    @seen.log.operation("ingestion")
+    def ingest() -> None:
+        raise TimeoutError("slow")
+
+    @seen.log.operation("custom", "outer")
+    def wrapped(around: Callable[[Exception], Exception]) -> None:
+        try:
+            ingest()
+        except TimeoutError as error:
+            raise around(error) from error
+
+    for around in (lambda _: RuntimeError("no data"), lambda error: ExceptionGroup("many", [error])):
+        with pytest.raises((RuntimeError, ExceptionGroup)):
+            wrapped(around)
+        inner, outer = [event for event in seen.events if event.type == "fail"][-2:]
+        assert outer.attributes["caused_by"] == inner.operation_id
 
 
 def test_a_cancelled_task_cancels_its_operation(seen: Observed) -> None:
@@ -897,7 +969,10 @@ def test_features_are_personal_data() -> None:
     seen = Observed()
     seen.log.log_prediction(features={"age": 71}, decision=1)
     assert "age" not in repr(seen.last.attributes)
-    assert len(seen.last.attributes["features_sha256"]) == 64
+    assert len(seen.last.attributes["features_hmac"]) == 64
+    assert seen.last.attributes["features_hmac"] != hashlib.sha256(b'{"age":71}').hexdigest()
+    key = Path("ml_pipeline/data_storage/feature_key")
+    assert key.stat().st_mode & 0o777 == 0o600
     assert _logged_features(many, "none") == {}
     assert _logged_features(many, "full") == {"features": [float(number) for number in range(64)]}
     assert _logged_features({"age": 71}, "full") == {"features": {"age": 71}}
@@ -908,7 +983,7 @@ def test_equal_features_have_equal_hashes_and_others_do_not() -> None:
     many = np.arange(64.0)
     other = many.copy()
     other[50] += 1
-    hashes = [_logged_features(each, "hashed")["features_sha256"] for each in (many, many.tolist(), tuple(many), other)]
+    hashes = [_logged_features(each, "hashed")["features_hmac"] for each in (many, many.tolist(), tuple(many), other)]
     assert hashes[0] == hashes[1] == hashes[2] != hashes[3]
     assert _logged_features({"a": 1, "b": 2}, "hashed") == _logged_features({"b": np.int64(2), "a": 1}, "hashed")
     long = ["x" * 10_000 + end for end in "ab"]

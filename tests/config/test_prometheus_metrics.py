@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -275,6 +276,16 @@ def test_a_thousand_deployments_are_no_reason_for_other(own: Own) -> None:
     for version in range(1_100):
         own.bus.publish(_end(kind="deployment", attributes={"model_name": "m", "model_version": version}))
     assert [each["version"] for each in own.series("model_info")] == ["1099"]
+
+
+def test_a_quantity_is_no_class(own: Own) -> None:
+    """Decisions of a regression count together, without a label value each; text, integers and flags are classes."""
+    quantities: list[Any] = [113.01, np.float64(7.5), np.float32(0.25), float("nan"), 1.0]
+    classes: list[Any] = ["AD", 1, np.int64(2), True, np.bool_(False)]
+    for decision in quantities + classes:
+        own.log.log_prediction(features=[1], decision=decision, model_name="m")
+    counted = {series["decision"]: own("predictions_total", **series) for series in own.series("predictions_total")}
+    assert counted == {"": 5, "AD": 1, "1": 1, "2": 1, "True": 1, "False": 1}
 
 
 def test_models_are_bounded(own: Own) -> None:

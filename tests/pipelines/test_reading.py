@@ -169,6 +169,11 @@ ID = [ID[0], *(f"{1000 + index * 7},{line}" for index, line in enumerate(ID[1:])
             "every column must have something to learn from, and 'b' is constant (7.0); add --drop 'b'",
         ),
         (
+            "a,b,sick\n" + "1,2,yes\n2,inf,no\n" * 40,
+            "sick",
+            "every column must have something to learn from, and 'b' holds infinite values; add --drop 'b'",
+        ),
+        (
             "\n".join(ID) + "\n",
             "sick",
             (

@@ -13,10 +13,10 @@ from ml_pipeline.report.summary import RunRecorder
 
 
 def _failed_run() -> dict[str, object]:
-    with RunRecorder() as recorder, pytest.raises(ValueError, match="broken"):
-        with operation_logger.operation("training") as op:
-            raise ValueError("broken")
-    return recorder.summary(op.run_id)
+    training = operation_logger.operation("training")
+    with RunRecorder() as recorder, pytest.raises(ValueError, match="broken"), training:
+        raise ValueError("broken")
+    return recorder.summary(training.run_id)
 
 
 def test_a_repeat_is_counted_and_said(capsys: pytest.CaptureFixture[str]) -> None:
