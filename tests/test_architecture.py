@@ -25,7 +25,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("runtime",),
     ),
     "metrics": (("config.prometheus_metrics", "config._metric*", "config._push"), ("events",)),
-    "logging": (("config.logging_config", "config._log_*", "config._audit", "config._channels"), ("metrics",)),
+    "logging": (("config.logging_config", "config._log_*", "config._audit", "config._channels", "config._failures"), ("metrics",)),
     "lineage": (("config.data_lineage", "config._lineage_*"), ("logging",)),
     "alerting": (("config.alerting", "config._alert_*"), ("lineage",)),
     "monitoring": (

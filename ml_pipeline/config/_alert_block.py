@@ -7,6 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ml_pipeline.config._alert_occurrences import block, left
+from ml_pipeline.config._failures import is_failure
 from ml_pipeline.config._ids import new_id
 from ml_pipeline.errors import AlertError
 
@@ -59,7 +60,7 @@ class alert_on_failure:  # noqa: N801 - reads as a statement: `with alert_on_fai
         if self._token is not None:
             block.reset(self._token)
             self._token = None
-        if isinstance(error, Exception):
+        if error is not None and is_failure(error):
             token = left.set(self._block)
             try:
                 self._found().alert_processing_failure(self._operation, error, severity=self._severity)

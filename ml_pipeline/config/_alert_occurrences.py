@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "block",
     "drift_message",
-    "error_info",
-    "failed_operation",
     "from_call",
     "from_drift",
     "from_operation",
@@ -47,10 +44,6 @@ block: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_alert_block", def
 left: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_alert_left", default=None)
 """The `alert_on_failure` block whose failure is being said right now."""
 
-_FAILED: Final = "__ml_pipeline_operation_id__"
-"""Set on an exception by the innermost operation that it failed."""
-
-_MOST_CAUSES: Final = 100
 _MOST_TRACE_CHARACTERS: Final = 8_000
 _MOST_SHOWN: Final = 5
 _SHOWN_ATTRIBUTES: Final = ("source_name", "dataset_name", "dataset_version", "model_name", "model_version")
@@ -209,36 +202,6 @@ def to_event(alert: Alert, state: AlertState, reason: str = "") -> AlertEvent:
         details={name: value for name, value in alert.details.items() if name != STACKTRACE},
         reason=reason,
     )
-
-
-def error_info(error: object) -> ErrorInfo:
-    """Turn an exception, or whatever stands for one, into plain text; its own methods may fail."""
-    if not isinstance(error, BaseException):
-        return ErrorInfo("", bounded_text(error, MOST_MESSAGE_CHARACTERS))
-    message, _ = _runtime.attempt(str, error)
-    lines, _ = _runtime.attempt(traceback.format_exception, type(error), error, error.__traceback__)
-    trace = "".join(lines or ()) if error.__traceback__ else ""
-    return ErrorInfo(type(error).__name__, message or "", trace)
-
-
-def failed_operation(error: object) -> str | None:
-    """Return the innermost operation that an exception failed, or one that led to it; None where there is none.
-
-    An exception leads to what is raised from it or while it is handled, and to the group that it is in.
-    """
-    waiting: list[object] = [error]
-    seen: set[int] = set()
-    while waiting and len(seen) < _MOST_CAUSES:
-        each = waiting.pop(0)
-        if not isinstance(each, BaseException) or id(each) in seen:
-            continue
-        seen.add(id(each))
-        failed, _ = _runtime.attempt(getattr, each, _FAILED, None)
-        if isinstance(failed, str):
-            return failed
-        waiting += [each.__cause__, None if each.__suppress_context__ else each.__context__]
-        waiting += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
-    return None
 
 
 def number(value: object) -> str:

@@ -12,7 +12,7 @@ from ml_pipeline.config._log_format import plain_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["caused_by", "error_info", "is_failure", "message_of"]
+__all__ = ["caused_by", "error_info", "failed_operation", "is_failure", "message_of"]
 
 _FAILED: Final = "__ml_pipeline_operation_id__"
 """Set on an exception: the innermost operation it failed, which has told its traceback."""
@@ -20,7 +20,7 @@ _FAILED: Final = "__ml_pipeline_operation_id__"
 _AROUND: Final = "__ml_pipeline_around__"
 """Set beside it: the operations around that one, which need not tell it again."""
 
-_MOST_LOOKED_AT: Final = 32
+_MOST_LOOKED_AT: Final = 100
 _STOPPED: Final = (None, 0, 143)
 """Codes of an exit that is no failure: 143 is the one after SIGTERM."""
 
@@ -76,6 +76,19 @@ def caused_by(error: object, operation_id: str) -> str:
     return ""
 
 
+def failed_operation(error: object) -> str | None:
+    """Return the innermost operation that an exception failed, or one that led to it; None where there is none.
+
+    Args:
+        error: The exception. Its causes, its context and the members of its group are looked at too.
+    """
+    for each in _chain(error):
+        failed, _ = _runtime.attempt(getattr, each, _FAILED, None)
+        if isinstance(failed, str):
+            return failed
+    return None
+
+
 def message_of(error: BaseException) -> str:
     """Return an exception's message; one that cannot be printed says so."""
     message, broken = _runtime.attempt(str, error)
@@ -88,10 +101,14 @@ def _mark(error: object, name: str) -> tuple[str, ...]:
 
 
 def _chain(error: object) -> Iterator[BaseException]:
-    waiting, seen = [error], 0
-    while waiting and seen < _MOST_LOOKED_AT:
-        each, seen = waiting.pop(), seen + 1
-        if isinstance(each, BaseException):
-            yield each
-            waiting += [each.__context__, each.__cause__]
-            waiting += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+    """The exception, what it was raised from or while handling, and the members of groups among them; each once."""
+    waiting: list[object] = [error]
+    seen: set[int] = set()
+    while waiting and len(seen) < _MOST_LOOKED_AT:
+        each = waiting.pop(0)
+        if not isinstance(each, BaseException) or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        waiting += [each.__cause__, None if each.__suppress_context__ else each.__context__]
+        waiting += each.exceptions if isinstance(each, BaseExceptionGroup) else ()

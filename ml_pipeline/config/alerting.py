@@ -39,6 +39,7 @@ from ml_pipeline.config._alert_records import (
     check_filters,
 )
 from ml_pipeline.config._events import AlertEvent, DriftEvent, OperationEvent
+from ml_pipeline.config._failures import error_info, failed_operation
 from ml_pipeline.errors import AlertError, closest
 
 if TYPE_CHECKING:
@@ -144,8 +145,8 @@ class AlertManager:
         Raises:
             AlertError: Only with ``ML_PIPELINE_STRICT=1``, if the severity is unknown.
         """
-        given = {"operation": operation, "model": model, "error": _occurrences.error_info(error)}
-        given["operation_id"] = operation_id or _occurrences.failed_operation(error)
+        given = {"operation": operation, "model": model, "error": error_info(error)}
+        given["operation_id"] = operation_id or failed_operation(error)
         return self._called("processing_failure", severity, "", details, **given)
 
     @_guarded
@@ -373,8 +374,7 @@ class AlertManager:
     def _say(self, said: Occurrence) -> str:
         recorded = Recorded(said.alert, "raised")  # where the store fails, log and metrics still learn of it
         with _runtime.guard(_SINK):
-            background = self._background.get()
-            cooldown = _runtime.settings().alert_cooldown_seconds
+            background, cooldown = self._background.get(), _runtime.settings().alert_cooldown_seconds
             recorded = self._store.get().record(said, channels=background.channels, cooldown_seconds=cooldown)
             if recorded.outcome == "raised":
                 background.wake()

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.config._alert_occurrences import failed_operation
 from ml_pipeline.config._events import ErrorInfo
+from ml_pipeline.config._failures import failed_operation
 from ml_pipeline.config.alerting import alert_manager, alert_on_failure
 from ml_pipeline.config.operation_logger import operation_logger
 from tests.config.alerting_world import World

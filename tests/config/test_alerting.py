@@ -305,7 +305,7 @@ def test_whatever_is_said_is_one_whole_alert(world: World, hostile: Any) -> None
 def test_an_exception_that_cannot_be_printed(world: World) -> None:
     """Its class is known all the same."""
     world.alerts.alert_processing_failure("a", _ViciousError())
-    assert world.alerts.history()[0].message == "a failed: _ViciousError"
+    assert world.alerts.history()[0].message == "a failed: _ViciousError: <RuntimeError when printed>"
 
 
 def test_arguments_that_cannot_be_are_counted_not_raised(world: World) -> None:
