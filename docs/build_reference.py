@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
 from collections.abc import Iterable
@@ -92,6 +93,20 @@ def errors_page() -> str:
     return f"# Errors\n\n{inspect.cleandoc(errors.__doc__ or '')}\n"
 
 
+def map_page() -> str:
+    """Every module, and what it is for."""
+    package = REFERENCE.parents[1] / "ml_pipeline"
+    rows = []
+    for path in sorted(package.rglob("*.py")):
+        said = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        rows.append((f"`{path.relative_to(package.parent)}`", " ".join(said.split("\n\n")[0].split())))
+    return (
+        "# Where to find what\n\n"
+        "Users call the modules without an underscore; a module with one serves the public module of its subject, and\n"
+        "`tests/test_architecture.py` says who may import whom.\n\n" + _table(("module", "what it is for"), rows)
+    )
+
+
 def cli_page() -> str:
     """Every command."""
     from ml_pipeline.cli import app
@@ -112,6 +127,7 @@ PAGES = {
     "lineage": lineage_page,
     "errors": errors_page,
     "cli": cli_page,
+    "map": map_page,
 }
 
 
