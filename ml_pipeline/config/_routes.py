@@ -60,7 +60,7 @@ _SUBJECTS: Final = {
     "validation": (_DATASET, _FEATURES),
     "feature_extraction": (_FEATURES, _DATASET),
     "data_access": (_DATASET, _SOURCE),
-    "prediction": (_MODEL, ("batch", "")),
+    "prediction": (_MODEL, ("batch", ""), _DATASET),
 }
 
 
