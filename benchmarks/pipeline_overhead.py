@@ -50,8 +50,8 @@ print(json.dumps({
 """
 
 STEPS = [
-    Case("the steps, bare", _MEASURE, ("8000", "bare")),
-    Case("the steps, observed", _MEASURE, ("8000", "observed")),
+    Case("the steps, bare", _MEASURE, ("10000", "bare")),
+    Case("the steps, observed", _MEASURE, ("10000", "observed")),
 ]
 """Scaled until the bare steps take more than 10 s of processor time."""
 
