@@ -139,3 +139,11 @@ def test_an_unknown_command_is_one_clear_line(capsys: pytest.CaptureFixture[str]
     """A misspelt command has exit code 2 and one line."""
     assert main(["lineag"]) == 2
     assert capsys.readouterr().err.startswith("error: No such command 'lineag'")
+
+
+@pytest.mark.parametrize("script", ["examples/logging_monitoring_example.py", "config/setup_dashboards.py"])
+def test_a_script_without_its_packages_names_the_remedy(script: str, isolated: Path) -> None:
+    """Run by a Python that has none of the packages: one line, and no traceback."""
+    path = Path(__file__).resolve().parents[1] / "ml_pipeline" / script
+    done = subprocess.run([sys.executable, "-S", "-I", str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "the package typer is missing: run make setup\n")

@@ -7,11 +7,14 @@ Where Grafana is, and who may write to it, comes from ``GRAFANA_URL``, ``GRAFANA
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 if not __package__:  # run as a file: the package may not be installed
     sys.path[0] = str(Path(__file__).resolve().parents[2])
+    if find_spec("typer") is None:
+        sys.exit("the package typer is missing: run make setup")
 
 import orjson
 import typer
