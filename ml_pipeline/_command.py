@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import typer
 
-__all__ = ["BAD_INPUT", "FAILED", "TERMINATED", "run_command", "run_script"]
+__all__ = ["BAD_INPUT", "FAILED", "TERMINATED", "run_command", "run_script", "single_command"]
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
@@ -68,11 +68,16 @@ def run_script(command: Callable[..., int], arguments: Sequence[str] | None = No
     Returns:
         The exit code; see `run_command`.
     """
+    return run_command(single_command(command), arguments)
+
+
+def single_command(command: Callable[..., int]) -> typer.Typer:
+    """Make the command line of one function, without the extras of Typer that print more than one line."""
     import typer
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
-    return run_command(app, arguments)
+    return app
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ml_pipeline._command import FAILED, run_command
+from ml_pipeline._command import FAILED, run_command, single_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,9 +41,7 @@ def run(context: typer.Context) -> int:
     """Run the example pipeline; `ml-pipeline run --help` lists its options."""
     from ml_pipeline.examples.logging_monitoring_example import run as run_example
 
-    command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    command.command()(run_example)
-    result: Any = command(args=context.args, prog_name="ml-pipeline run", standalone_mode=False)
+    result: Any = single_command(run_example)(args=context.args, prog_name="ml-pipeline run", standalone_mode=False)
     return result if isinstance(result, int) else 0
 
 

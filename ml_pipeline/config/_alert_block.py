@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ml_pipeline.config._alert_occurrences import block, left
 from ml_pipeline.config._failures import is_failure
 from ml_pipeline.config._ids import new_id
+from ml_pipeline.config._scoped import is_generator, scoped
 from ml_pipeline.errors import AlertError
 
 if TYPE_CHECKING:
@@ -81,27 +80,13 @@ class alert_on_failure:  # noqa: N801 - reads as a statement: `with alert_on_fai
         Raises:
             AlertError: If it is a generator function, whose call does no work that could fail.
         """
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        if is_generator(function):
             raise AlertError(
                 "alert_on_failure decorates a function that works when it is called, not a generator",
                 function.__qualname__,
                 "use `with alert_on_failure(...)` inside it",
             )
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def watched_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with self._again():
-                    return await function(*args, **kwargs)
-
-            return watched_async  # type: ignore[return-value]
-
-        @functools.wraps(function)
-        def watched(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self._again():
-                return function(*args, **kwargs)
-
-        return watched
+        return scoped(function, self._again)
 
     def _again(self) -> alert_on_failure:
         return alert_on_failure(self._operation, severity=self._severity, manager=self._manager)

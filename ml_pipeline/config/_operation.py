@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import operator
 import time
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -13,6 +11,7 @@ from ml_pipeline.config import _context
 from ml_pipeline.config._events import EMPTY, ErrorInfo, Kind, OperationEvent, OperationState
 from ml_pipeline.config._failures import caused_by, error_info, is_failure, message_of
 from ml_pipeline.config._log_format import plain_text, without_empty
+from ml_pipeline.config._scoped import is_generator, scoped
 from ml_pipeline.errors import OperationStateError
 
 if TYPE_CHECKING:
@@ -296,7 +295,7 @@ class OperationScope:
         Raises:
             OperationStateError: If it is a generator function, whose call does no work that could be observed.
         """
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        if is_generator(function):
             raise OperationStateError(
                 "an operation decorates a function that works when it is called, not a generator",
                 getattr(function, "__qualname__", function),
@@ -307,21 +306,7 @@ class OperationScope:
         def scope() -> OperationScope:
             return OperationScope(self._operations, self._kind, name, self._user_id, self._attributes)
 
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def observed_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with scope():
-                    return await function(*args, **kwargs)
-
-            return observed_async  # type: ignore[return-value]
-
-        @functools.wraps(function)
-        def observed(*args: P.args, **kwargs: P.kwargs) -> R:
-            with scope():
-                return function(*args, **kwargs)
-
-        return observed
+        return scoped(function, scope)
 
 
 def split_numbers(values: object, label: str) -> tuple[dict[str, float], dict[str, object]]:

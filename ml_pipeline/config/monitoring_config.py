@@ -15,10 +15,8 @@ workers of a process pool are not in it, and monitor themselves.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import threading
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypedDict, TypeVar
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
@@ -28,6 +26,7 @@ from ml_pipeline.config._health import Health, HealthCheck, HealthChecks
 from ml_pipeline.config._health_checks import BUILT_IN
 from ml_pipeline.config._performance import PerformanceMonitor, Statistics
 from ml_pipeline.config._resources import PROBE, SINK, Probe, to_sample, watched_folders
+from ml_pipeline.config._scoped import scoped
 from ml_pipeline.config._thresholds import ResourceThresholds, ThresholdWatch
 from ml_pipeline.config._ticker import TICKER, Ticker
 from ml_pipeline.config._usage import ResourceUsage, UsagePoint
@@ -152,21 +151,7 @@ class monitor_resources:  # noqa: N801 - reads as a statement: `with monitor_res
         Returns:
             The function, monitored.
         """
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def awaited(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with monitor_resources(self._name, **self._tools):
-                    return await function(*args, **kwargs)
-
-            return cast("Callable[P, R]", awaited)
-
-        @functools.wraps(function)
-        def called(*args: P.args, **kwargs: P.kwargs) -> R:
-            with monitor_resources(self._name, **self._tools):
-                return function(*args, **kwargs)
-
-        return called
+        return scoped(function, lambda: monitor_resources(self._name, **self._tools))
 
 
 class _Block:

@@ -83,7 +83,7 @@ def _leave_files(pipeline: SklearnPipeline, recorder: RunRecorder, failure: Exce
         write_summary(runs, summary)
         write_report(runs, summary, lineage_svg=_drawing(result.run_id), log_dir=settings.log_dir)
     with _runtime.guard("data_lineage"):
-        lineage_tracker.export_json()
+        lineage_tracker.flush()  # the end of the run has asked for it already; not a second time
     return Outcome(summary, files, failure, serving)
 
 

@@ -7,6 +7,7 @@ drawn twice would make it find drift in one batch of five where there is none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -33,19 +34,17 @@ class Batch:
     Attributes:
         number: Counted from 1.
         columns: As they were ingested, each of shape (n,).
-        drifted_on_purpose: Whether they were shifted to show what drift looks like.
     """
 
     number: int
     columns: Mapping[str, Array]
-    drifted_on_purpose: bool = False
 
     @property
     def rows(self) -> int:
         """How many rows there are."""
         return len(next(iter(self.columns.values()), ()))
 
-    @property
+    @cached_property
     def content_hash(self) -> str:
         """SHA-256 of the rows, hexadecimal."""
         return hash_columns(self.columns)
@@ -77,7 +76,7 @@ class BatchSource:
         size = len(next(iter(self._columns.values())))
         rows = self._random.choice(size, self._rows, replace=False)
         columns = {name: values[rows] for name, values in self._columns.items()}
-        return Batch(self._drawn, shifted(columns) if drift else columns, drift)
+        return Batch(self._drawn, shifted(columns) if drift else columns)
 
 
 def shifted(columns: Mapping[str, Array]) -> dict[str, Array]:
