@@ -15,7 +15,7 @@ import pytest
 
 from ml_pipeline import configure
 from ml_pipeline.config.operation_logger import operation_logger
-from ml_pipeline.config.prometheus_metrics import push_metrics
+from ml_pipeline.config.prometheus_metrics import MetricsPusher, push_metrics
 from ml_pipeline.errors import SettingsError
 from tests.support import eventually, free_port, require, run_example, started_example
 
@@ -41,6 +41,25 @@ def test_rounds_until_sigterm(isolated: Path) -> None:
     assert "abandon" not in events
     rounds = _ended("batch_run")
     assert len({line["run_id"] for line in rounds}) == len(rounds), "each round is a run of its own"
+
+
+def test_incidents_on_purpose(isolated: Path) -> None:
+    """`--incidents` lets something go wrong every so many rounds: a shifted batch, then one failing step after another."""
+
+    def failed() -> set[str]:
+        if not LOG.exists():
+            return set()
+        lines = [json.loads(line) for line in LOG.read_text().rpartition("\n")[0].splitlines()]
+        return {line["operation"] for line in lines if line["context"].get("event") == "fail"}
+
+    wanted = {"feature_extraction", "model_training", "data_ingestion", "batch_run", "pipeline_run"}
+    with started_example("--loop", "0.05", "--incidents", "2", ML_PIPELINE_STRICT="0") as process:
+        eventually(lambda: wanted <= failed(), seconds=60)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    drift = Path("ml_pipeline/logs/monitoring/data_drift.log").read_text()
+    assert '"verdict":"drift"' in drift.replace(" ", "")
 
 
 def test_sigterm_in_the_first_training_is_a_clean_end(isolated: Path) -> None:
@@ -118,6 +137,26 @@ def test_metrics_of_a_batch_job_are_pushed(pushgateway: str) -> None:
         if metric["labels"]["kind"] == "training" and metric["labels"]["status"] == "complete"
     ]
     assert (series["value"], series["labels"]["pipeline"]) == ("1", "nightly/batch")
+
+
+def test_metrics_are_pushed_while_the_job_runs(pushgateway: str) -> None:
+    """The gateway has the counters at 0 before anything ended, and their last values afterwards."""
+
+    def completed() -> str:
+        with urllib.request.urlopen(f"{pushgateway}/api/v1/metrics", timeout=10) as answer:
+            groups = json.load(answer)["data"]
+        operations = groups[0]["ml_pipeline_operations_total"]["metrics"] if groups else []
+        values = [
+            metric["value"]
+            for metric in operations
+            if (metric["labels"]["kind"], metric["labels"]["status"]) == ("custom", "complete")
+        ]
+        return str(values[0]) if values else ""
+
+    configure(pushgateway_url=pushgateway)
+    with MetricsPusher(every_seconds=0.05), operation_logger.operation("custom"):
+        before = eventually(completed)
+    assert float(completed()) == float(before) + 1
 
 
 def test_push_replaces_and_groups(pushgateway: str) -> None:

@@ -62,6 +62,11 @@ METRICS: Final[Mapping[str, MetricSpec]] = MappingProxyType(
                 "When an operation of this kind last succeeded, in seconds since the Unix epoch.",
             ),
             _gauge(
+                "operation_last_failure_timestamp_seconds",
+                "pipeline kind",
+                "When an operation of this kind last failed, in seconds since the Unix epoch.",
+            ),
+            _gauge(
                 "operation_progress_ratio", "pipeline kind", "Done share of the operation that last reported, 0 to 1."
             ),
             _counter("ingested_records_total", "pipeline source", "Records ingested."),

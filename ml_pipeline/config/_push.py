@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, push_to_gateway
@@ -11,10 +12,12 @@ from ml_pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Self
 
-__all__ = ["push_metrics"]
+__all__ = ["MetricsPusher", "push_metrics"]
 
 _TIMEOUT_SECONDS: Final = 10.0
+_FIRST_PUSH_SECONDS: Final = 0.25
 
 
 def push_metrics(
@@ -49,6 +52,40 @@ def push_metrics(
         push_to_gateway(gateway, job or settings.name, registry, dict(grouping or {}), timeout_seconds, _by_requests)
         return True
     return False
+
+
+class MetricsPusher:
+    """Pushes all metrics while a batch job runs, and once more at its end; a ``with`` block.
+
+    The first push, soon after the start, matters most: it shows the job's counters at 0, without which Prometheus
+    cannot tell what this run added to them. Without ``ML_PIPELINE_PUSHGATEWAY_URL`` nothing is pushed.
+
+    Args:
+        every_seconds: Between two pushes.
+    """
+
+    def __init__(self, every_seconds: float = 5.0) -> None:
+        self._every_seconds = every_seconds
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        if _runtime.settings().pushgateway_url:
+            self._thread = threading.Thread(target=self._push_until_over, name="metrics-pusher", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._over.set()
+            self._thread.join(_TIMEOUT_SECONDS)
+            push_metrics()
+
+    def _push_until_over(self) -> None:
+        wait = _FIRST_PUSH_SECONDS
+        while not self._over.wait(wait):
+            _runtime.attempt(push_metrics)  # strictly, the push at the end raises what is wrong
+            wait = self._every_seconds
 
 
 def _by_requests(

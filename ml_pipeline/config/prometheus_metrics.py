@@ -13,10 +13,8 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily
 
 from ml_pipeline import __version__, _runtime
-from ml_pipeline.config._encoding import to_plain
 from ml_pipeline.config._events import (
     AlertEvent,
     Bus,
@@ -26,17 +24,19 @@ from ml_pipeline.config._events import (
     OperationEvent,
     ResourceSample,
 )
+from ml_pipeline.config._metric_series import MOST_SERIES, OTHER, TallyCollector, label
 from ml_pipeline.config._metric_specs import FROM_TALLY, METRICS, PREFIX, MetricSpec
 from ml_pipeline.config._metrics_server import MetricsServer, start_metrics_server
-from ml_pipeline.config._push import push_metrics
+from ml_pipeline.config._push import MetricsPusher, push_metrics
 from ml_pipeline.config._routes import OPERATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
 __all__ = [
     "METRICS",
     "MetricSpec",
+    "MetricsPusher",
     "MetricsServer",
     "PipelineMetrics",
     "pipeline_metrics",
@@ -44,13 +44,9 @@ __all__ = [
     "start_metrics_server",
 ]
 
-_OTHER: Final = "other"
-_MOST_SERIES: Final = 1_000
-"""Of one metric; past it, the labels of every further series but its pipeline are ``other``."""
 _MOST_PIPELINES: Final = 20
 """Of one process; the metrics of further ones have the pipeline ``other``."""
 _MOST_ACTIVE_ALERTS: Final = 10_000
-_MOST_LABEL_CHARACTERS: Final = 128
 
 _ENDS: Final = ("complete", "fail", "cancel", "abandon")
 _ALERT_KINDS: Final = ("processing_failure", "resource_threshold", "data_quality", "model_performance", "data_drift")
@@ -85,7 +81,7 @@ class PipelineMetrics:
         self._stages: dict[tuple[str, str, str], str] = {}
         self._active: dict[str, tuple[str, tuple[str, ...]]] = {}
         self._latest: dict[tuple[str, ...], str] = {}
-        registry.register(_TallyCollector(tally))
+        registry.register(TallyCollector(tally))
         self._child("build_info", __version__, platform.python_version()).set(1)
 
     def __call__(self, event: Event) -> None:
@@ -131,32 +127,32 @@ class PipelineMetrics:
         self._child("api_request_duration_seconds", method, route).observe(seconds)
 
     def _child(self, name: str, *labels: object) -> Any:
-        key = (name, *map(_label, labels))
+        key = (name, *map(label, labels))
         child = self._children.get(key)
         return child if child is not None else self._new_child(name, key)
 
     def _new_child(self, name: str, key: tuple[str, ...]) -> Any:
         labels = key[1:]
-        if self._series[name] >= _MOST_SERIES:
+        if self._series[name] >= MOST_SERIES:
             labels = tuple(
-                value if label == "pipeline" else _OTHER
-                for label, value in zip(METRICS[name].labels, labels, strict=True)
+                value if name_of == "pipeline" else OTHER
+                for name_of, value in zip(METRICS[name].labels, labels, strict=True)
             )
         child = self._metrics[name].labels(*labels) if labels else self._metrics[name]
-        if self._series[name] < _MOST_SERIES:
+        if self._series[name] < MOST_SERIES:
             self._series[name] += 1
             self._children[key] = child
         return child
 
     def _remove(self, name: str, *labels: object) -> None:
-        key = (name, *map(_label, labels))
+        key = (name, *map(label, labels))
         if self._children.pop(key, None) is not None:
             self._metrics[name].remove(*key[1:])
             self._series[name] -= 1
 
     def _admitted(self, event: Event) -> Event:
         if len(self._prepared) >= _MOST_PIPELINES:
-            event = replace(event, pipeline=_OTHER)
+            event = replace(event, pipeline=OTHER)
         if event.pipeline not in self._prepared:
             self._prepare(event.pipeline)
         return event
@@ -208,6 +204,8 @@ class PipelineMetrics:
         if event.type == "complete":
             self._child("operation_last_success_timestamp_seconds", pipeline, kind).set(event.time)
             self._child("operation_progress_ratio", pipeline, kind).set(1)
+        elif event.type == "fail":
+            self._child("operation_last_failure_timestamp_seconds", pipeline, kind).set(event.time)
         rule = _RULES.get(kind)
         if rule is not None:
             rule(self, event)
@@ -245,14 +243,14 @@ class PipelineMetrics:
         if event.type != "complete":
             return
         deployed.inc()
-        model, version = _model(event), _label(event.attributes.get("model_version"))
-        stage = _label(event.attributes.get("environment"))
+        model, version = _model(event), label(event.attributes.get("model_version"))
+        stage = label(event.attributes.get("environment"))
         place = (event.pipeline, model, stage)
         before = self._stages.get(place)
         if before is not None and before != version:
             self._remove("model_info", event.pipeline, model, before, stage)
         self._child("model_info", event.pipeline, model, version, stage).set(1)
-        if len(self._stages) < _MOST_SERIES or place in self._stages:
+        if len(self._stages) < MOST_SERIES or place in self._stages:
             self._stages[place] = version
 
     def _prediction(self, event: OperationEvent) -> None:
@@ -332,58 +330,13 @@ _RULES: Final[Mapping[str, Any]] = {
 }
 
 
-class _TallyCollector:
-    """Reads the counters of the hot paths when Prometheus asks, not when something happens."""
-
-    def __init__(self, tally: _runtime.Tally) -> None:
-        self._tally = tally
-
-    def describe(self) -> Iterable[CounterMetricFamily]:
-        return [self._family(name) for name in sorted(FROM_TALLY)]
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        tally = self._tally
-        yield self._family("log_records_total", {key: tally.log_records[key] for key in list(tally.log_records)})
-        dropped = {(reason,): tally.log_records_dropped[reason] for reason in list(tally.log_records_dropped)}
-        yield self._family("log_records_dropped_total", dropped)
-        yield self._family("audit_records_total", {(): tally.audit_records})
-        errors = {key: tally.telemetry_errors[key] for key in list(tally.telemetry_errors)}
-        yield self._family("telemetry_errors_total", errors)
-
-    def _family(self, name: str, values: Mapping[Any, int] | None = None) -> CounterMetricFamily:
-        spec = METRICS[name]
-        family = CounterMetricFamily(PREFIX + name.removesuffix("_total"), spec.help, labels=spec.labels)
-        for labels, value in _folded(values or {}).items():
-            family.add_metric(labels, value)
-        return family
-
-
 def _declared(spec: MetricSpec, registry: CollectorRegistry) -> Any:
     options = {"buckets": spec.buckets} if spec.buckets else {}
     return _KINDS[spec.type](PREFIX + spec.name, spec.help, spec.labels, registry=registry, **options)
 
 
 def _model(event: OperationEvent) -> str:
-    return _label(event.attributes.get("model_name"))
-
-
-def _label(value: object) -> str:
-    """Any value as a label: short, and text that UTF-8 can hold, or no metric at all could be read any more."""
-    if type(value) is str and len(value) <= _MOST_LABEL_CHARACTERS and value.isascii():
-        return value
-    plain = to_plain(value)
-    return "" if plain is None else str(plain)[:_MOST_LABEL_CHARACTERS]
-
-
-def _folded(values: Mapping[Any, int]) -> dict[tuple[str, ...], int]:
-    """The counts by their labels; past the bound of series, the further ones together."""
-    folded: dict[tuple[str, ...], int] = {}
-    for key, value in values.items():
-        labels = tuple(map(_label, key))
-        if labels not in folded and len(folded) >= _MOST_SERIES:
-            labels = tuple(_OTHER for _ in labels)
-        folded[labels] = folded.get(labels, 0) + value
-    return folded
+    return label(event.attributes.get("model_name"))
 
 
 def _exemplar(event: OperationEvent) -> dict[str, str] | None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 
 from ml_pipeline import _runtime
 from ml_pipeline.config.alerting import alert_manager
 from ml_pipeline.config.data_lineage import lineage_tracker
-from ml_pipeline.config.prometheus_metrics import push_metrics
+from ml_pipeline.config.prometheus_metrics import MetricsPusher, push_metrics
 from ml_pipeline.pipelines.sklearn_pipeline import PipelineOptions, PipelineResult, SklearnPipeline
 from ml_pipeline.report.page import write_report
 from ml_pipeline.report.summary import RunRecorder, write_summary
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ml_pipeline.pipelines.batch_pipeline import BatchPipeline
 
 __all__ = ["Outcome", "in_rounds", "observe"]
+
+_INCIDENTS: Final = ("shift", "features", "train", "ingest")
+_SHIFTED_ROUNDS: Final = 4
+"""Drift is an alarm only when it lasts."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,11 @@ def observe(pipeline: SklearnPipeline) -> Outcome:
         What came of it; a failing step is told, not raised.
     """
     failure: Exception | None = None
-    with RunRecorder() as recorder:
+    with MetricsPusher(), RunRecorder() as recorder:
         try:
             _, failure = _runtime.attempt(pipeline.run)
         finally:  # also where Ctrl-C stopped it: a run that was cancelled has its page too
             outcome = _leave_files(pipeline, recorder, failure)
-    if _runtime.settings().pushgateway_url:
-        push_metrics()
     return outcome
 
 
@@ -87,7 +89,9 @@ def _leave_files(pipeline: SklearnPipeline, recorder: RunRecorder, failure: Exce
     return Outcome(summary, files, failure, serving)
 
 
-def in_rounds(options: PipelineOptions, outcome: Outcome, *, seconds: float, retrain_every: int) -> int:
+def in_rounds(
+    options: PipelineOptions, outcome: Outcome, *, seconds: float, retrain_every: int = 0, incidents: int = 0
+) -> int:
     """Handle fresh batches until SIGTERM, which lets the round that is running finish.
 
     Args:
@@ -95,6 +99,7 @@ def in_rounds(options: PipelineOptions, outcome: Outcome, *, seconds: float, ret
         outcome: Of the first run, whose model is used.
         seconds: From the start of one round to the start of the next.
         retrain_every: Train, evaluate and deploy anew every so many rounds; 0 for never.
+        incidents: Let something go wrong every so many rounds, in turn what `_INCIDENTS` names; 0 for never.
 
     Returns:
         The exit code: 0, for being told to stop is no failure.
@@ -105,18 +110,38 @@ def in_rounds(options: PipelineOptions, outcome: Outcome, *, seconds: float, ret
     try:
         while not stop.wait(seconds):
             number += 1
-            if serving is None or (retrain_every and number % retrain_every == 0):
-                fresh = observe(SklearnPipeline(options))
+            incident = _incident(number, incidents)
+            if serving is None or incident == "train" or (retrain_every and number % retrain_every == 0):
+                step = options.fail_at if incident in (None, "shift") else incident
+                fresh = observe(SklearnPipeline(replace(options, fail_at=step)))
                 serving, failure = fresh.serving or serving, fresh.failure
             else:
-                _, failure = _runtime.attempt(serving.round)
-                if _runtime.settings().pushgateway_url:
-                    push_metrics()
+                failure = _round(serving, incident)
             told = f"failed: {type(failure).__name__}" if failure else _told(serving)
             console.print(f"round {number}: {told}", highlight=False)
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _incident(number: int, every: int) -> str | None:
+    """Return what shall go wrong in a round: a step, or ``shift`` for a batch that drifts; drift lasts a few rounds."""
+    turn, since = divmod(number, every) if every else (0, 0)
+    if turn == 0:
+        return None
+    incident = _INCIDENTS[(turn - 1) % len(_INCIDENTS)]
+    return incident if since < (_SHIFTED_ROUNDS if incident == "shift" else 1) else None
+
+
+def _round(serving: BatchPipeline, incident: str | None) -> Exception | None:
+    fail_at = serving.fail_at
+    shift = incident == "shift"
+    serving.fail_at = fail_at if shift or incident is None else incident
+    _, failure = _runtime.attempt(lambda: serving.round(drift=shift))
+    serving.fail_at = fail_at
+    if _runtime.settings().pushgateway_url:
+        push_metrics()
+    return failure
 
 
 def _told(serving: BatchPipeline | None) -> str:

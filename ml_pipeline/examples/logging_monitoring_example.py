@@ -60,6 +60,9 @@ def run(
         float | None, typer.Option(metavar="SECONDS", help="Then handle a fresh batch this often, until SIGTERM.")
     ] = None,
     retrain_every: Annotated[int, typer.Option(metavar="N", help="With --loop: train anew every N rounds.")] = 0,
+    incidents: Annotated[
+        int, typer.Option(metavar="N", min=0, help="With --loop: let something go wrong every N rounds.")
+    ] = 0,
     metrics_port: Annotated[int | None, typer.Option(help="Serve /metrics on this port while it runs.")] = None,
     linger: Annotated[float, typer.Option(metavar="SECONDS", help="Serve /metrics this long after the run.")] = 0.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the log lines instead of progress.")] = False,
@@ -88,7 +91,7 @@ def run(
         if drift and outcome.failure is None:
             Console().print("The last batch was shifted on purpose (--drift): open the report to see where.")
         if loop is not None:
-            return in_rounds(options, outcome, seconds=loop, retrain_every=retrain_every)
+            return in_rounds(options, outcome, seconds=loop, retrain_every=retrain_every, incidents=incidents)
         _linger(server, linger)
     except SystemExit as stopped:
         if loop is None or stopped.code != TERMINATED:

@@ -48,7 +48,8 @@ from tests.support import require
 
 PROMISED = """
 operations_total{pipeline,kind,status} operation_duration_seconds{pipeline,kind} operations_in_progress{pipeline,kind}
-operation_last_success_timestamp_seconds{pipeline,kind} operation_progress_ratio{pipeline,kind}
+operation_last_success_timestamp_seconds{pipeline,kind} operation_last_failure_timestamp_seconds{pipeline,kind}
+operation_progress_ratio{pipeline,kind}
 ingested_records_total{pipeline,source} ingestion_errors_total{pipeline,source,error}
 validation_failures_total{pipeline,check} training_score{pipeline,model,metric} training_epoch{pipeline,model}
 predictions_total{pipeline,model,version,decision} prediction_duration_seconds{pipeline,model}
@@ -189,7 +190,7 @@ def test_the_end_of_an_operation_of_an_earlier_process(own: Own) -> None:
 
 
 def test_durations_and_success(own: Own) -> None:
-    """Completed and failed operations have a duration; only success moves the time of the last success."""
+    """Completed and failed operations have a duration; each moves the time of its own kind of end."""
     own.bus.publish(_end(time=1705314625.5))
     own.bus.publish(_end("fail", duration_seconds=3.0, time=1705314700.0))
     own.bus.publish(_end("cancel", duration_seconds=9.0))
@@ -197,6 +198,7 @@ def test_durations_and_success(own: Own) -> None:
     assert own("operation_duration_seconds_sum", kind="custom") == pytest.approx(3.3)
     assert own("operation_duration_seconds_bucket", kind="custom", le="0.5") == 1
     assert own("operation_last_success_timestamp_seconds", kind="custom") == 1705314625.5
+    assert own("operation_last_failure_timestamp_seconds", kind="custom") == 1705314700.0
 
 
 @pytest.mark.parametrize(
