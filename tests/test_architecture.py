@@ -34,7 +34,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("alerting",),
     ),
     "operations": (("config.operation_logger", "config._operation*", "config._open_operations"), ("monitoring",)),
-    "dashboards": (("config.setup_dashboards", "config._dashboard*"), ("operations",)),
+    "dashboards": (("config.setup_dashboards", "config._grafana*"), ("operations",)),
     "self-check": (("config.test_logging_monitoring",), ("dashboards",)),
     "drift": (("drift.*",), ("errors",)),
     "tracking": (("tracking.*",), ("dashboards", "drift")),
