@@ -1,0 +1,1 @@
+"""What Grafana is given: the source of its dashboards."""
