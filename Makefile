@@ -8,7 +8,10 @@ TESTS ?= tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check format bench docs lock clean purge
+STACK := $(BIN)/python -m stack
+
+.PHONY: help setup setup-dev demo up down ps logs restart dashboards example backup restore upgrade test test-stack \
+	check format bench docs boards lock clean purge
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,8 +42,42 @@ $(STAMP)-dev: requirements-dev.lock $(STAMP)
 demo: setup  ## Run the example pipeline on a bundled data set; no server needed. ARGS='--fail-at train' shows a failure
 	@$(BIN)/python ml_pipeline/examples/logging_monitoring_example.py --drift $(ARGS)
 
+up: setup  ## Start the stack (Prometheus, Alertmanager, Grafana, Loki, a local inbox ...) and say where it is
+	@$(STACK) up
+
+down: setup  ## Stop the stack; what it collected stays
+	@$(STACK) down
+
+ps: setup  ## Show the stack's services and their health
+	@$(STACK) ps
+
+logs: setup  ## Follow what the services say; SERVICE=grafana for one of them
+	@$(STACK) logs $(SERVICE)
+
+restart: setup  ## Restart the services, or SERVICE=loki alone, which then read their configuration again
+	@$(STACK) restart $(SERVICE)
+
+dashboards: setup  ## Put the boards into Grafana again; ARGS=--dry-run only says what would change
+	@$(STACK) dashboards $(ARGS)
+
+example: setup  ## Run the example pipeline on this machine, observed by the stack; ARGS='--fail-at train'
+	@$(STACK) example $(ARGS)
+
+backup: setup  ## Save the stack's data to one file below DIR=backups
+	@$(STACK) backup $(DIR)
+
+restore: setup  ## Bring a backup back: FILE=backups/stack-....tar; asks first (YES=1 does not)
+	@test -n "$(FILE)" || { echo "make restore needs a backup: make restore FILE=backups/stack-....tar"; exit 2; }
+	@$(STACK) restore $(FILE) $(if $(filter 1,$(YES)),--yes)
+
+upgrade: setup  ## Back up, fetch and build what the compose file names now, start
+	@$(STACK) upgrade $(DIR)
+
 test: setup-dev  ## Run all tests
 	@$(BIN)/python -m pytest $(TESTS) -n 2 --cov --cov-report=term:skip-covered $(ARGS)
+
+test-stack: setup-dev  ## Run the tests that start the stack; needs Docker
+	@$(BIN)/python -m pytest tests/stack/docker --stack -p no:randomly -v $(ARGS)
 
 check: setup-dev  ## Format, lint, types, tests
 	@$(BIN)/ruff format --check .
@@ -65,10 +102,17 @@ $(VENV)-bench/.installed: requirements-bench.lock
 docs: setup-dev  ## Write the reference documentation anew from the code
 	@$(BIN)/python docs/build_reference.py
 
-COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml
+COMPILE_FROM := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet
+COMPILE := $(COMPILE_FROM) pyproject.toml
+
+boards: setup-dev  ## Write the boards and data sources anew from their source in grafana/
+	@$(BIN)/python -m grafana.dashboards
+	@$(BIN)/python -m grafana.data_sources
 
 lock: setup-dev  ## Resolve the dependencies anew
 	@$(COMPILE) --extra tables --extra build -o requirements.lock
+	@$(COMPILE) -c requirements.lock -o requirements-image.lock
+	@sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml | $(COMPILE_FROM) - -c requirements.lock -o requirements-build.lock
 	@$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock
 	@$(COMPILE) --extra bench -o requirements-bench.lock
 
@@ -76,6 +120,7 @@ clean:  ## Remove caches and what was built; keeps logs, data and models
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* benchmarks/results
 	@find . -name __pycache__ -not -path './.venv*' -type d -exec rm -rf {} +
 
-purge: clean  ## Remove logs, data, models and .venv/ too; asks first (YES=1 does not)
-	@[ "$(YES)" = 1 ] || { printf 'remove logs, the audit trail, lineage, alerts, models and .venv? [y/N] '; read answer; [ "$$answer" = y ]; }
+purge: clean  ## Remove logs, data, models, the stack's volumes and .venv/ too; asks first (YES=1 does not)
+	@[ "$(YES)" = 1 ] || { printf 'remove logs, the audit trail, lineage, alerts, models, the stack with its data, and .venv? [y/N] '; read answer; [ "$$answer" = y ]; }
+	@[ ! -d .stack ] || $(STACK) purge
 	@rm -rf ml_pipeline/logs ml_pipeline/data_storage artifacts $(VENV) $(VENV)-bench

@@ -42,8 +42,6 @@ _RESERVED = {
     "REDACT_KEYS": "redaction by key",
     "REDACT_PATTERNS": "redaction by pattern",
     "ALERTMANAGER_URL": "delivery through Alertmanager",
-    "SLACK_WEBHOOK_FILE": "delivery to Slack",
-    "PAGERDUTY_KEY_FILE": "delivery to PagerDuty",
     "DATABASE_URL": "PostgreSQL stores",
 }
 """Names kept for what this version does not do: refused when set, because a setting must never be silently ignored."""
@@ -133,6 +131,14 @@ class Settings(BaseSettings):
     alert_email_to: CommaSeparated = Field((), description="Receivers of alert mails, separated by commas.")
     alert_cooldown_seconds: float = Field(
         300.0, ge=0, description="How long a repeat of an alert is held back and counted."
+    )
+
+    slack_webhook_file: Path | None = Field(
+        None, description="File with the address of a Slack webhook; the stack's Alertmanager delivers to it."
+    )
+    pagerduty_key_file: Path | None = Field(
+        None,
+        description="File with a PagerDuty integration key; the stack's Alertmanager delivers critical alerts to it.",
     )
 
     lineage_export_nodes: int = Field(

@@ -1,0 +1,85 @@
+"""Alertmanager's configuration, made from the same settings that a pipeline reads.
+
+Alertmanager expands no variables: a ``${SMTP_HOST}`` would be taken literally, and found out with the first alert. So
+the file is rendered before it starts. Secrets are not in it; it names the files that hold them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from string import Template
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ml_pipeline.settings import Settings
+
+__all__ = ["render", "secret_files"]
+
+_SECRETS: Final = "/run/secrets"
+"""Where the container has them."""
+_INBOX: Final = "mailpit:1025"
+_IMPLICIT_TLS_PORT: Final = 465
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def render(template: Path, settings: Settings) -> str:
+    """Fill in Alertmanager's configuration.
+
+    Args:
+        template: The file with the routes. ``$name`` is filled in; a line that begins with ``#slack:`` or
+            ``#pagerduty:`` stands in the result, without that, where the channel's secret is set.
+        settings: Without a mail server, mail goes to the stack's own inbox.
+
+    Returns:
+        The configuration, YAML.
+    """
+    sender = settings.alert_email_from or "ml-pipeline@localhost"
+    receivers = ", ".join(settings.alert_email_to) or "ops@localhost"
+    text = template.read_text("utf-8")
+    for channel, secret in (("slack", settings.slack_webhook_file), ("pagerduty", settings.pagerduty_key_file)):
+        text = re.sub(rf"^#{channel}:(.*\n)", r"\1" if secret else "", text, flags=re.MULTILINE)
+    return Template(text).substitute(
+        smtp_smarthost=_quoted(_smarthost(settings)),
+        smtp_from=_quoted(sender),
+        smtp_options="".join(f"  {name}: {value}\n" for name, value in _smtp_options(settings).items()),
+        email_to=_quoted(receivers),
+    )
+
+
+def secret_files(settings: Settings) -> dict[str, Path]:
+    """Return the secrets that the configuration names: their names in the container, and where they are here."""
+    files = {
+        "smtp_password": settings.smtp_password_file if settings.smtp_host else None,
+        "slack_webhook": settings.slack_webhook_file,
+        "pagerduty_key": settings.pagerduty_key_file,
+    }
+    return {name: path for name, path in files.items() if path}
+
+
+def _smarthost(settings: Settings) -> str:
+    if settings.smtp_host is None:
+        return _INBOX
+    # What is "this machine" here is the container itself there.
+    host = "host.docker.internal" if settings.smtp_host in _LOOPBACK else settings.smtp_host
+    return f"[{host}]:{settings.smtp_port}" if ":" in host else f"{host}:{settings.smtp_port}"
+
+
+def _smtp_options(settings: Settings) -> dict[str, str]:
+    if settings.smtp_host is None:
+        return {"smtp_require_tls": "false"}
+    options = {"smtp_require_tls": "true" if settings.smtp_security == "starttls" else "false"}
+    if settings.smtp_security == "tls" and settings.smtp_port != _IMPLICIT_TLS_PORT:
+        options["smtp_force_implicit_tls"] = "true"  # port 465 means it by itself
+    if settings.smtp_user:
+        options["smtp_auth_username"] = _quoted(settings.smtp_user)
+    if settings.smtp_password_file:
+        options["smtp_auth_password_file"] = f"{_SECRETS}/smtp_password"
+    return options
+
+
+def _quoted(text: str) -> str:
+    """Any text as YAML, of which JSON is a part."""
+    return json.dumps(text, ensure_ascii=False)

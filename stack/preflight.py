@@ -1,0 +1,132 @@
+"""What is checked before anything is started, so that what is missing is one clear line and not half a stack."""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import TYPE_CHECKING, Final
+
+from stack.docker import Compose, StackError, docker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["PORTS", "check"]
+
+PORTS: Final = {
+    "GRAFANA_PORT": 3000,
+    "PROMETHEUS_PORT": 9090,
+    "ALERTMANAGER_PORT": 9093,
+    "PUSHGATEWAY_PORT": 9091,
+    "MAILPIT_PORT": 8025,
+    "MAILPIT_SMTP_PORT": 1025,
+    "LOKI_PORT": 3100,
+}
+"""The published ports by the variable that moves each."""
+
+_ENGINE: Final = (20, 10)  # the first whose host-gateway lets Prometheus reach a pipeline on this machine
+_COMPOSE: Final = (2, 20)  # the first that knows everything the compose file uses
+_MEMORY_BYTES: Final = 2 * 1024**3
+_LARGEST_PORT: Final = 65_535
+
+
+def check(compose: Compose, variables: Mapping[str, str]) -> None:
+    """Refuse to start what cannot work.
+
+    Args:
+        compose: The project.
+        variables: What Compose will fill in.
+
+    Raises:
+        StackError: If Docker or Compose is missing or too old, the daemon does not answer, memory is short, or a port
+            is no port or is taken by someone else.
+    """
+    _check_compose()
+    _check_engine()
+    _check_memory()
+    _check_ports(compose, variables)
+
+
+def _check_compose() -> None:
+    docker("--version")
+    try:
+        version = docker("compose", "version", "--short")
+    except StackError:
+        raise StackError(
+            "the stack needs Compose v2, which this Docker does not have",
+            remedy="install the docker-compose-plugin package of your Docker",
+        ) from None
+    if _numbers(version) < _COMPOSE:
+        raise StackError("Compose must be 2.20 or newer", version, "upgrade the docker-compose-plugin package")
+
+
+def _check_engine() -> None:
+    try:
+        version = docker("info", "--format", "{{.ServerVersion}}")
+    except StackError as silent:
+        denied = "permission denied" in str(silent.given)
+        raise StackError(
+            "the Docker daemon must answer",
+            silent.given,
+            "add yourself to the group docker and log in again" if denied else "start it: systemctl start docker",
+        ) from None
+    if _numbers(version) < _ENGINE:
+        raise StackError("the Docker engine must be 20.10 or newer", version, "upgrade Docker")
+
+
+def _check_memory() -> None:
+    total = int(docker("info", "--format", "{{.MemTotal}}") or 0)
+    if 0 < total < _MEMORY_BYTES:
+        raise StackError(
+            "the stack needs 2 GiB of memory", f"{total / 1024**3:.1f} GiB", "give Docker (or this machine) more"
+        )
+
+
+def _check_ports(compose: Compose, variables: Mapping[str, str]) -> None:
+    ours = {
+        publisher["PublishedPort"]
+        for container in compose.containers()
+        for publisher in container.get("Publishers") or ()
+        if container.get("State") == "running"
+    }
+    asked: dict[int, str] = {}
+    for name, usual in PORTS.items():
+        port = _port(name, variables.get(name, str(usual)))
+        if port in asked:
+            raise StackError(f"{name} and {asked[port]} must differ", port, f"set another {name} in .env")
+        asked[port] = name
+        if port not in ours and not _is_free(port):
+            raise StackError(
+                "the stack's ports on 127.0.0.1 must be free",
+                f"{port} is taken",
+                f"set {name} in .env to another port, or stop what listens there",
+            )
+
+
+def _port(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and 0 < int(value) <= _LARGEST_PORT):
+        raise StackError(f"{name} must be a port from 1 to 65535", value, f"correct {name} in .env")
+    return int(value)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # Linux keeps a port that was just closed for a while; a server takes it all the same, and so must the probe.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except PermissionError:  # below 1024 only root may bind, which the Docker daemon is
+            return _nobody_answers(port)
+        except OSError:
+            return False
+    return True
+
+
+def _nobody_answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

@@ -1,0 +1,157 @@
+"""Killed containers, `down` and `up`, backups: what was collected is there afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.stack.docker.conftest import Stack
+from tests.stack.docker.test_up import LONG_RUNNING
+from tests.support import eventually
+
+COUNT = 'sum(ml_pipeline_operations_total{job="ml-pipeline"})'
+LINEAGE = (
+    "import sqlite3; c = sqlite3.connect('file:/var/lib/ml_pipeline/metadata/lineage/lineage.db?mode=ro', uri=True); "
+    "print(*sorted(r[0] for r in c.execute('select node_id from nodes where type != \"prediction\"')), sep='\\n')"
+)
+
+
+def _value(stack: Stack, at: float) -> float:
+    """How many operations Prometheus knew of at a moment."""
+    found = stack.query(COUNT, at)
+    return float(found[0]["value"][1]) if found else 0.0
+
+
+def _lineage(stack: Stack) -> set[str]:
+    done = stack.compose("exec", "-T", "pipeline", "python", "-c", LINEAGE)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def _healthy(stack: Stack) -> bool:
+    containers = stack.containers()
+    return all(containers[name]["State"].get("Health", {}).get("Status") == "healthy" for name in LONG_RUNNING)
+
+
+def _remember(stack: Stack) -> dict[str, Any]:
+    """What must be the same afterwards: a series at a moment, lineage, boards, a silence, a pushed metric."""
+    at = eventually(lambda: stack.query(COUNT))[0]["value"][0]
+    silence = {
+        "matchers": [{"name": "alertname", "value": "Kept", "isRegex": False}],
+        "startsAt": "2026-01-01T00:00:00Z",
+        "endsAt": "2099-01-01T00:00:00Z",
+        "createdBy": "test",
+        "comment": "must survive",
+    }
+    url = f"{stack.url('ALERTMANAGER_PORT')}/api/v2/silences"
+    made = requests.post(url, json=silence, timeout=10).json()["silenceID"]
+    push = f"{stack.url('PUSHGATEWAY_PORT')}/metrics/job/kept"
+    assert requests.put(push, data="kept_metric 42\n", timeout=10).ok
+    return {"at": at, "value": _value(stack, at), "lineage": _lineage(stack), "silence": made}
+
+
+def _same(stack: Stack, before: dict[str, Any]) -> None:
+    assert before["value"] > 0
+    assert _value(stack, before["at"]) == before["value"]
+    assert before["lineage"] <= _lineage(stack)
+    found = requests.get(f"{stack.url('ALERTMANAGER_PORT')}/api/v2/silence/{before['silence']}", timeout=10).json()
+    assert found["comment"] == "must survive"
+    assert "kept_metric" in requests.get(f"{stack.url('PUSHGATEWAY_PORT')}/metrics", timeout=10).text
+    assert len(stack.grafana("/api/search?type=dash-db")) == 6
+
+
+def test_each_container_that_dies_comes_back(stack: Stack) -> None:
+    """Its main process is killed, as the kernel does when memory is short: Docker starts it again and all is healthy."""
+    for service in sorted(LONG_RUNNING):
+        before = stack.containers()[service]
+        os.kill(before["State"]["Pid"], signal.SIGKILL)
+
+        def again(service: str = service, before: dict[str, Any] = before) -> bool:
+            state = stack.containers()[service]["State"]
+            return state["Running"] and state["Pid"] != before["State"]["Pid"]
+
+        eventually(again, seconds=60)
+        assert stack.containers()[service]["Id"] == before["Id"], "restarted, not made anew"
+    eventually(lambda: _healthy(stack), seconds=120)
+
+
+def test_a_killed_prometheus_has_what_it_held(stack: Stack) -> None:
+    """The series from before the kill, from its write-ahead log; the pipeline's lineage likewise."""
+    before = _remember(stack)
+    # Pushgateway and Alertmanager keep theirs on disk at intervals and at a stop: here the two that write ahead die.
+    for service in ("prometheus", "pipeline"):
+        os.kill(stack.containers()[service]["State"]["Pid"], signal.SIGKILL)
+    eventually(lambda: _healthy(stack), seconds=120)
+    eventually(lambda: _value(stack, before["at"]) == before["value"], seconds=60)
+    _same(stack, before)
+
+
+def test_what_an_operator_kills_is_told(stack: Stack) -> None:
+    """`docker kill`, after which Docker leaves a container alone: an alert names each target, `make up` mends it."""
+    killed = {
+        "loki": "loki",
+        "node-exporter": "node",
+        "pushgateway": "pushgateway",
+        "alloy": "alloy",
+        "pipeline": "ml-pipeline",
+    }
+    for service in killed:
+        subprocess.run(["docker", "kill", stack.containers()[service]["Id"]], capture_output=True, check=True)
+    down = lambda: {each["metric"]["job"] for each in stack.query('ALERTS{alertname="TargetDown",alertstate="firing"}')}  # noqa: E731
+    eventually(lambda: down() == set(killed.values()), seconds=120)
+    mail = stack.mail("TargetDown", seconds=60)
+    assert "what to do: " in mail["Text"]
+    stack.up()
+    eventually(lambda: not down(), seconds=60)
+
+
+def test_down_and_up(stack: Stack) -> None:
+    """`make down` and `make up`: series, lineage, silences, pushed metrics and boards are there."""
+    before = _remember(stack)
+    assert stack.run("down").returncode == 0
+    assert not stack.containers()
+    stack.up()
+    _same(stack, before)
+
+
+@pytest.mark.timeout(600)
+def test_backup_into_an_empty_stack(stack: Stack, tmp_path: Path) -> None:
+    """A backup restored where nothing is left gives the same boards, series and lineage; a damaged one changes nothing."""
+    before = _remember(stack)
+    saved = stack.run("backup", str(tmp_path))
+    assert saved.returncode == 0, saved.stderr
+    (archive,) = tmp_path.iterdir()
+    assert archive.stat().st_mode & 0o777 == 0o600
+    assert _healthy(stack)
+    env = (stack.root / ".env").read_text()
+
+    damaged = tmp_path / "damaged.tar"
+    content = bytearray(archive.read_bytes())
+    with tarfile.open(archive) as tar:
+        place = tar.getmember("volumes/pipeline-data.tar").offset_data + 100
+    content[place] ^= 1
+    damaged.write_bytes(content)
+    refused = stack.run("restore", str(damaged), "--yes")
+    assert refused.returncode == 2
+    assert "a backup must be whole" in refused.stderr
+    assert "volumes/pipeline-data.tar" in refused.stderr
+    assert _healthy(stack)
+
+    password = (stack.root / ".stack/secrets/grafana_admin_password").read_text()
+    assert stack.run("purge").returncode == 0
+    assert not stack.containers()
+    assert not (stack.root / ".stack").exists()
+    (stack.root / ".env").write_text(env)
+    restored = stack.run("restore", str(archive), "--yes")
+    assert restored.returncode == 0, restored.stderr
+    assert (stack.root / ".stack/secrets/grafana_admin_password").read_text() == password
+    _same(stack, before)
+    assert _value(stack, time.time()) > 0
