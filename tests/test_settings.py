@@ -46,6 +46,8 @@ GOOD: dict[str, tuple[str, object]] = {
     "smtp_port": ("465", 465),
     "smtp_user": ("ml", "ml"),
     "smtp_password_file": ("/run/password", Path("/run/password")),
+    "slack_webhook_file": ("/run/slack", Path("/run/slack")),
+    "pagerduty_key_file": ("/run/pagerduty", Path("/run/pagerduty")),
     "smtp_security": ("tls", "tls"),
     "smtp_timeout_seconds": ("2.5", 2.5),
     "alert_email_from": ("ml@example.org", "ml@example.org"),

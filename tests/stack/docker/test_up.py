@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from pathlib import Path
 
 import requests
-import yaml
 
 from stack.files import GENERATED
 from tests.stack.docker.conftest import Stack
@@ -123,12 +121,3 @@ def test_the_shared_store_for_several_hosts(stack: Stack) -> None:
     assert stack.compose(*compose, *select).returncode != 0
     assert stack.compose(*compose, *with_password).stdout == "1\n"
     stack.compose("--profile", "postgres", "rm", "--stop", "--force", "postgres")
-
-
-def test_docs_and_compose_agree_on_the_images(copy: Stack) -> None:
-    """Every image is a variable, and its default a tag with a digest wherever the publisher keeps the tag."""
-    text = (copy.root / "docker-compose.infrastructure.yml").read_text()
-    images = [service["image"] for service in yaml.safe_load(text)["services"].values()]
-    for image in images:
-        assert re.fullmatch(r"\$\{[A-Z_]+_IMAGE:-[^:@]+:[^:@]+(@sha256:[0-9a-f]{64})?\}", image), image
-        assert ":latest" not in image
