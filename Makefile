@@ -76,8 +76,9 @@ upgrade: setup  ## Back up, fetch and build what the compose file names now, sta
 test: setup-dev  ## Run all tests
 	@$(BIN)/python -m pytest $(TESTS) -n 2 --cov --cov-report=term:skip-covered $(ARGS)
 
-test-stack: setup-dev  ## Run the tests that start the stack; needs Docker
-	@$(BIN)/python -m pytest tests/stack/docker --stack -p no:randomly -v $(ARGS)
+test-stack: export STACK_TESTS = 1
+test-stack: setup-dev  ## Run the tests that start the stack on a real Docker engine; STACK_IMAGES_ENV names local images
+	@$(BIN)/python -m pytest tests/stack/docker -p no:randomly --durations=8 $(ARGS)
 
 check: setup-dev  ## Format, lint, types, tests
 	@$(BIN)/ruff format --check .

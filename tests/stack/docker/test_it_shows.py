@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import threading
+import time
 from datetime import datetime
 from typing import Any
 
@@ -134,6 +135,8 @@ def test_the_resolved_mail_follows(stack: Stack) -> None:
     mail = stack.mail("[FIRING 1] TrainingFailure in mended")
     assert "what to do: " in mail["Text"]
     assert stack.run("example", "--trees", "2", ML_PIPELINE_NAME="mended").returncode == 0
+    trained = 'ml_pipeline_operations_total{pipeline="mended",job="mended",kind="training",status="complete"} == 1'
+    eventually(lambda: stack.query(trained), seconds=60)  # what was pushed is on the boards
     stack.mail("[RESOLVED] TrainingFailure in mended", seconds=120)
 
 
@@ -144,6 +147,25 @@ def test_the_mail_names_a_page_that_is_served(stack: Stack) -> None:
     page = requests.get(f"{stack.url('PROMETHEUS_PORT')}/consoles/TrainingFailure.md", timeout=10)
     assert page.status_code == 200
     assert page.text == (ROOT / "docs/runbooks/TrainingFailure.md").read_text()
+
+
+def test_a_point_of_a_graph_leads_to_its_operation(stack: Stack) -> None:
+    """Prometheus keeps the exemplars of the scraped pipeline: each carries the ids that its log lines have."""
+
+    def exemplars() -> list[dict[str, Any]]:
+        asked = {
+            "query": "ml_pipeline_operation_duration_seconds_bucket",
+            "start": str(time.time() - 300),
+            "end": str(time.time()),
+        }
+        answer = requests.get(f"{stack.url('PROMETHEUS_PORT')}/api/v1/query_exemplars", params=asked, timeout=10).json()
+        return [exemplar for series in answer["data"] for exemplar in series["exemplars"]]
+
+    found = eventually(exemplars, seconds=60)
+    assert all(set(each["labels"]) == {"operation_id", "run_id"} for each in found)
+    wanted = found[-1]["labels"]["operation_id"]
+    read = ("exec", "-T", "alloy", "grep", "-rlF", wanted, "/var/log/ml_pipeline/stack")
+    assert "/var/log/ml_pipeline/stack/ml_pipeline.log" in stack.compose(*read).stdout.split()
 
 
 def test_a_process_on_the_host_is_seen(stack: Stack) -> None:

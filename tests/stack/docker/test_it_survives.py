@@ -43,7 +43,7 @@ def _healthy(stack: Stack) -> bool:
 
 def _remember(stack: Stack) -> dict[str, Any]:
     """What must be the same afterwards: a series at a moment, lineage, boards, a silence, a pushed metric."""
-    at = eventually(lambda: stack.query(COUNT))[0]["value"][0]
+    at = eventually(lambda: stack.query(f"{COUNT} > 0"), seconds=60)[0]["value"][0]
     silence = {
         "matchers": [{"name": "alertname", "value": "Kept", "isRegex": False}],
         "startsAt": "2026-01-01T00:00:00Z",
@@ -126,9 +126,9 @@ def test_down_and_up(stack: Stack) -> None:
 def test_backup_into_an_empty_stack(stack: Stack, tmp_path: Path) -> None:
     """A backup restored where nothing is left gives the same boards, series and lineage; a damaged one changes nothing."""
     before = _remember(stack)
-    saved = stack.run("backup", str(tmp_path))
+    saved = stack.run("backup", str(tmp_path / "backups"))
     assert saved.returncode == 0, saved.stderr
-    (archive,) = tmp_path.iterdir()
+    (archive,) = (tmp_path / "backups").iterdir()
     assert archive.stat().st_mode & 0o777 == 0o600
     assert _healthy(stack)
     env = (stack.root / ".env").read_text()
