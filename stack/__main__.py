@@ -46,13 +46,13 @@ _PASS_ON: Final = {"ignore_unknown_options": True, "allow_extra_args": True}
 @app.command()
 def up() -> int:
     """Start everything, wait until it is healthy, provision the boards, and say where it all is."""
+    settings = load_settings()  # first: it has the clearer words for a broken .env
     compose, variables = Compose(_ROOT), environment(_ROOT)
-    settings = load_settings()
     preflight.check(compose, variables)
     prepare(_ROOT, settings)
     _start(compose)
     _reload(compose, variables)
-    code = _run_dashboards(compose, [])
+    code = compose.run("run", "--rm", "--no-TTY", "--no-deps", _ONE_SHOT)
     if code:
         return code
     _tell(compose, environment(_ROOT), mail_to=settings.alert_email_to if settings.smtp_host else ())
@@ -88,7 +88,15 @@ def restart(service: Annotated[list[str] | None, typer.Argument(help="Only these
 @app.command(context_settings=_PASS_ON, add_help_option=False)
 def dashboards(context: typer.Context) -> int:
     """Put the boards into Grafana again; further options are those of setup_dashboards.py."""
-    return _run_dashboards(_ready(), context.args)
+    from ml_pipeline.config.setup_dashboards import main as set_up
+
+    _ready()
+    variables = environment(_ROOT)
+    # From here and not from the one-shot container, whose files, such as those of --export, vanish with it.
+    os.environ["RUNBOOKS_URL"] = variables.get("RUNBOOKS_URL") or f"{_address(variables, 'PROMETHEUS_PORT')}/consoles"
+    password = _ROOT / STATE / "secrets" / "grafana_admin_password"
+    access = [f"--url={_address(variables, 'GRAFANA_PORT')}", f"--user={variables.get('GRAFANA_USER', 'admin')}"]
+    return set_up([*access, f"--password-file={password}", *context.args])
 
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)
@@ -96,7 +104,9 @@ def example(context: typer.Context) -> int:
     """Run the example pipeline on this machine, observed by the running stack."""
     from ml_pipeline.examples.logging_monitoring_example import run
 
-    compose, variables = _ready(), environment(_ROOT)
+    compose = _ready()
+    load_settings()
+    variables = environment(_ROOT)
     if not any(each["Service"] == "pushgateway" and each["State"] == "running" for each in compose.containers()):
         raise StackError("the stack must be running to observe the example", remedy="run make up first, or make demo")
     os.environ["ML_PIPELINE_PUSHGATEWAY_URL"] = _address(variables, "PUSHGATEWAY_PORT")
@@ -118,12 +128,13 @@ def restore_backup(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> int:
     """Replace the stack's volumes and secrets by those of a backup, and start it."""
+    settings, manifest = load_settings(), read_manifest(archive)
     compose, variables = Compose(_ROOT), environment(_ROOT)
-    manifest = read_manifest(archive)
     preflight.check(compose, variables)
-    if not yes:
-        typer.confirm(f"replace what this stack holds by the backup of {manifest['created']}?", abort=True)
-    prepare(_ROOT, load_settings())
+    if not yes and not _agreed(f"replace what this stack holds by the backup of {manifest['created']}?"):
+        typer.echo("nothing was changed", err=True)
+        return FAILED
+    prepare(_ROOT, settings)
     restore(compose, archive, typer.echo)
     return up()
 
@@ -145,6 +156,14 @@ def purge() -> int:
         _ready().read("down", "--volumes", "--remove-orphans", every_profile=True)
         shutil.rmtree(_ROOT / STATE)
     return 0
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return typer.confirm(question)
+    except typer.Abort:  # nobody there to answer
+        typer.echo()
+        return False
 
 
 def _ready() -> Compose:
@@ -193,10 +212,6 @@ def _reload(compose: Compose, variables: dict[str, str]) -> None:
             said = type(silent).__name__
     if said:
         raise StackError("Alertmanager must accept its configuration", said, "correct ML_PIPELINE_SMTP_* in .env")
-
-
-def _run_dashboards(compose: Compose, arguments: list[str]) -> int:
-    return compose.run("run", "--rm", "--no-TTY", "--no-deps", _ONE_SHOT, *arguments)
 
 
 def _address(variables: dict[str, str], name: str) -> str:

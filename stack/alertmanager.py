@@ -11,6 +11,8 @@ import re
 from string import Template
 from typing import TYPE_CHECKING, Final
 
+from stack.docker import StackError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -35,18 +37,29 @@ def render(template: Path, settings: Settings) -> str:
 
     Returns:
         The configuration, YAML.
+
+    Raises:
+        StackError: If the template asks for something that is not filled in.
     """
     sender = settings.alert_email_from or "ml-pipeline@localhost"
     receivers = ", ".join(settings.alert_email_to) or "ops@localhost"
     text = template.read_text("utf-8")
     for channel, secret in (("slack", settings.slack_webhook_file), ("pagerduty", settings.pagerduty_key_file)):
-        text = re.sub(rf"^#{channel}:(.*\n)", r"\1" if secret else "", text, flags=re.MULTILINE)
-    return Template(text).substitute(
-        smtp_smarthost=_quoted(_smarthost(settings)),
-        smtp_from=_quoted(sender),
-        smtp_options="".join(f"  {name}: {value}\n" for name, value in _smtp_options(settings).items()),
-        email_to=_quoted(receivers),
-    )
+        text = re.sub(rf"^#{channel}:(.*\n?)", r"\1" if secret else "", text, flags=re.MULTILINE)
+    values = {
+        "smtp_smarthost": _quoted(_smarthost(settings)),
+        "smtp_from": _quoted(sender),
+        "smtp_options": "".join(f"  {name}: {value}\n" for name, value in _smtp_options(settings).items()),
+        "email_to": _quoted(receivers),
+    }
+    try:
+        return Template(text).substitute(values)
+    except (KeyError, ValueError) as wrong:
+        raise StackError(
+            f"every $name in {template.name} must be one that is filled in",
+            wrong.args[0],
+            f"write a plain dollar sign as $$; filled in are {', '.join(sorted(values))}",
+        ) from None
 
 
 def secret_files(settings: Settings) -> dict[str, Path]:
@@ -63,7 +76,7 @@ def _smarthost(settings: Settings) -> str:
     if settings.smtp_host is None:
         return _INBOX
     # What is "this machine" here is the container itself there.
-    host = "host.docker.internal" if settings.smtp_host in _LOOPBACK else settings.smtp_host
+    host = "host.docker.internal" if settings.smtp_host.lower() in _LOOPBACK else settings.smtp_host
     return f"[{host}]:{settings.smtp_port}" if ":" in host else f"{host}:{settings.smtp_port}"
 
 
@@ -81,5 +94,6 @@ def _smtp_options(settings: Settings) -> dict[str, str]:
 
 
 def _quoted(text: str) -> str:
-    """Any text as YAML, of which JSON is a part."""
-    return json.dumps(text, ensure_ascii=False)
+    """Any text as YAML, of which JSON is a part but for what cannot be printed; that is escaped as YAML does."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08X}" for each in quoted)

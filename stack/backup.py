@@ -53,24 +53,20 @@ def back_up(compose: Compose, folder: Path, say: Callable[[str], None]) -> Path:
         raise StackError("there must be a stack to back up", compose.root.name, "run make up first")
     image = _image(compose)
     running = sorted({each["Service"] for each in compose.containers() if each.get("State") == "running"})
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"stack-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar"
-    partial = target.with_suffix(".partial")
     try:
-        if running:
-            say("stopping the services, so that what is saved is of one moment")
-            compose.read("stop", every_profile=True)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            _write_archive(file, compose.root / STATE / "secrets", volumes, image, say)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Beside the result, not in /tmp, which may be memory; gone afterwards, whatever comes of it.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".stack-") as scratch:
+            if running:
+                say("stopping the services, so that what is saved is of one moment")
+                compose.read("stop", every_profile=True)
+            _archive(Path(scratch), compose.root / STATE / "secrets", volumes, image, say).replace(target)
     except OSError as refused:
         raise StackError(
             "a backup must fit on its disk", f"{folder}: {refused.strerror}", "free some space, or name another DIR"
         ) from None
     finally:
-        partial.unlink(missing_ok=True)
         if running:
             say("starting them again")
             compose.read("up", "--detach", "--wait", "--no-build", "--no-recreate", *running)
@@ -90,26 +86,21 @@ def read_manifest(archive: Path) -> dict[str, Any]:
         StackError: If it is no backup, of a newer form, cut off, or changed.
     """
     try:
-        with tarfile.open(archive) as tar:
+        with _opened(archive) as tar:
             first = tar.next()
             if first is None or first.name != _MANIFEST:
                 raise StackError("a backup must begin with its manifest", str(archive), "name a file of make backup")
-            manifest: dict[str, Any] = json.loads(_member(tar, first).read())
-            if manifest["format"] != _FORMAT:
-                raise StackError(
-                    "this version reads backups of form 1", manifest["format"], "use the version that made it"
-                )
+            manifest = _checked(json.loads(_member(tar, first).read()))
             found = {each.name: _sha256(_member(tar, each)) for each in iter(tar.next, None)}
     except FileNotFoundError:
         raise StackError("a backup must exist to be restored", str(archive), "name one: make restore FILE=…") from None
-    except (tarfile.TarError, OSError, ValueError, KeyError, TypeError, EOFError) as broken:
+    except (tarfile.TarError, OSError, ValueError, KeyError, TypeError, ArithmeticError) as broken:
         raise StackError(
             "a backup must be whole", f"{archive}: {type(broken).__name__}", "use another; nothing was changed"
         ) from None
-    if found != manifest["sha256"]:
-        changed = sorted(
-            {name for name in {*found, *manifest["sha256"]} if found.get(name) != manifest["sha256"].get(name)}
-        )
+    told: dict[str, str] = manifest["sha256"]
+    if found != told:
+        changed = sorted(name for name in {*found, *told} if found.get(name) != told.get(name))
         raise StackError(
             "a backup must be whole", f"{archive}: {', '.join(changed)}", "use another; nothing was changed"
         )
@@ -130,47 +121,58 @@ def restore(compose: Compose, archive: Path, say: Callable[[str], None]) -> None
         StackError: If the backup is not whole, before anything is touched, or a volume cannot be written.
     """
     read_manifest(archive)
-    known = _volumes(compose)
-    with tarfile.open(archive) as tar:
-        members = {each.name: each for each in tar}
-        stale = sorted(name for name in members if name.startswith("volumes/") and _key(name) not in known)
-        if stale:
-            raise StackError(
-                "every volume of a backup must be one of this stack", stale, "use the version that made it"
-            )
-        say("stopping the stack")
-        compose.read("down", every_profile=True)
-        for name, member in members.items():
-            if name.startswith("secrets/"):
-                _restore_secret(compose.root / STATE / "secrets" / Path(name).name, _member(tar, member).read())
-        compose.read("create", "--build", every_profile=True)  # makes the volumes, with the right owners
-        image = _image(compose)
-        for name, member in members.items():
-            if name.startswith("volumes/"):
-                say(f"restoring {_key(name)} ({member.size / 1e6:.1f} MB)")
-                _unpack(known[_key(name)], image, _member(tar, member))
+    volumes = {f"volumes/{key}.tar": (key, name) for key, name in _volumes(compose).items()}
+    secrets = {f"secrets/{name}": compose.root / STATE / "secrets" / name for name in GENERATED}
+    try:
+        with _opened(archive) as tar:
+            members = {each.name: each for each in tar if each.name != _MANIFEST}
+            # Names decide what is written, so only the known ones are taken: none can lead anywhere else.
+            stale = sorted(set(members) - set(volumes) - set(secrets))
+            if stale:
+                raise StackError(
+                    "every part of a backup must be a volume or a secret of this stack",
+                    stale,
+                    "use the version that made it",
+                )
+            say("stopping the stack")
+            compose.read("down", every_profile=True)
+            for name in sorted(set(members) & set(secrets)):
+                _restore_secret(secrets[name], _member(tar, members[name]).read())
+            compose.read("create", "--build", every_profile=True)  # makes the volumes, with the right owners
+            image = _image(compose)
+            for name in sorted(set(members) & set(volumes)):
+                key, volume = volumes[name]
+                say(f"restoring {key} ({members[name].size / 1e6:.1f} MB)")
+                _unpack(volume, image, _member(tar, members[name]))
+    except OSError as refused:
+        raise StackError(
+            "a backup needs room to be restored", str(refused.strerror), "free some space and run it again"
+        ) from None
 
 
-def _write_archive(file: Any, secrets: Path, volumes: dict[str, str], image: str, say: Callable[[str], None]) -> None:
+def _archive(scratch: Path, secrets: Path, volumes: dict[str, str], image: str, say: Callable[[str], None]) -> Path:
     """Write the manifest first, so that a reader knows at once what it has; the parts are copied before."""
-    with tempfile.TemporaryDirectory(dir=Path(file.name).parent if isinstance(file.name, str) else None) as scratch:
-        parts = {f"secrets/{name}": secrets / name for name in GENERATED if (secrets / name).is_file()}
-        for key, volume in volumes.items():
-            part = Path(scratch) / f"{key}.tar"
-            _pack(volume, image, part)
-            say(f"saved {key} ({part.stat().st_size / 1e6:.1f} MB)")
-            parts[f"volumes/{key}.tar"] = part
-        manifest = {
-            "format": _FORMAT,
-            "version": __version__,
-            "created": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "sha256": {name: _sha256(path.open("rb")) for name, path in parts.items()},
-        }
-        (Path(scratch) / _MANIFEST).write_text(json.dumps(manifest, indent=2))
+    parts = {f"secrets/{name}": secrets / name for name in GENERATED if (secrets / name).is_file()}
+    for key, volume in volumes.items():
+        part = scratch / f"{key}.tar"
+        _pack(volume, image, part)
+        say(f"saved {key} ({part.stat().st_size / 1e6:.1f} MB)")
+        parts[f"volumes/{key}.tar"] = part
+    manifest = {
+        "format": _FORMAT,
+        "version": __version__,
+        "created": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "sha256": {name: _sha256(path.open("rb")) for name, path in parts.items()},
+    }
+    (scratch / _MANIFEST).write_text(json.dumps(manifest, indent=2))
+    archive = scratch / "archive"
+    with os.fdopen(os.open(archive, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         with tarfile.open(fileobj=file, mode="w") as tar:
-            tar.add(Path(scratch) / _MANIFEST, _MANIFEST)
-            for name, path in parts.items():
+            for name, path in {_MANIFEST: scratch / _MANIFEST, **parts}.items():
                 tar.add(path, name)
+        file.flush()
+        os.fsync(file.fileno())
+    return archive
 
 
 def _pack(volume: str, image: str, target: Path) -> None:
@@ -227,12 +229,21 @@ def _image(compose: Compose) -> str:
     return str(compose.configuration()["services"]["pipeline"]["image"])
 
 
-def _key(member: str) -> str:
-    return Path(member).stem
+def _opened(archive: Path) -> tarfile.TarFile:
+    return tarfile.open(archive, "r:")
+
+
+def _checked(manifest: Any) -> dict[str, Any]:
+    """Refuse what is not shaped like a manifest; ``sha256`` must be a digest by name."""
+    if manifest["format"] != _FORMAT:
+        raise StackError("this version reads backups of form 1", manifest["format"], "use the version that made it")
+    if not isinstance(manifest["created"], str) or not isinstance(manifest["sha256"], dict):
+        raise TypeError(_MANIFEST)
+    return dict(manifest)
 
 
 def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Any:
-    file = tar.extractfile(member)
+    file = tar.extractfile(member) if member.isreg() else None  # a link would be followed
     if file is None:
         raise tarfile.ReadError(f"{member.name} is no file")
     return file

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ml_pipeline.errors import MLPipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 __all__ = ["COMPOSE_FILE", "Compose", "StackError", "docker", "environment"]
@@ -41,7 +41,7 @@ def docker(*arguments: str, timeout: float | None = 60.0) -> str:
         done = subprocess.run(
             ["docker", *arguments], capture_output=True, text=True, timeout=timeout, check=False, errors="replace"
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise StackError(
             "the stack needs Docker, which is not installed",
             remedy="install Docker Engine with its Compose plugin; everything but the stack works without (make demo)",
@@ -90,12 +90,23 @@ class Compose:
         Raises:
             StackError: If it failed; the message holds the last line it said.
         """
+        return self._output(arguments, every_profile=every_profile, given=given)
+
+    def _output(
+        self,
+        arguments: Iterable[str],
+        *,
+        every_profile: bool = False,
+        given: bytes | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> str:
         done = subprocess.run(
             self._command(arguments, every_profile=every_profile),
             cwd=self.root,
             capture_output=True,
             input=given,
             check=False,
+            env=None if variables is None else {**os.environ, **variables},
         )
         if done.returncode:
             said = _last_line((done.stderr or done.stdout).decode("utf-8", "replace"))
@@ -108,7 +119,9 @@ class Compose:
 
     def containers(self) -> list[dict[str, Any]]:
         """Return this project's containers, stopped ones too: their ``Service``, ``State``, ``Health`` and more."""
-        return [json.loads(line) for line in self.read("ps", "--all", "--format", "json").splitlines() if line]
+        # Compose reads the whole file even to list containers, and before the first `make up` this is in no `.env`.
+        listed = self._output(("ps", "--all", "--format", "json"), variables={"STACK_LOG_GROUP": "0"})
+        return [json.loads(line) for line in listed.splitlines() if line]
 
     def _command(self, arguments: Iterable[str], *, every_profile: bool) -> list[str]:
         profiles = ["--profile", "*"] if every_profile else []
@@ -116,11 +129,25 @@ class Compose:
 
 
 def environment(root: Path) -> dict[str, str]:
-    """Return what Compose fills variables in from: the environment, then ``.env`` beside the compose file."""
+    """Return what Compose fills variables in from: the environment, then ``.env`` beside the compose file.
+
+    Args:
+        root: The folder with the compose file.
+
+    Returns:
+        Values by name. One that is empty is left out, and in the environment hides the one of the file.
+
+    Raises:
+        StackError: If ``.env`` cannot be read.
+    """
     from dotenv import dotenv_values
 
-    from_file = {name: value for name, value in dotenv_values(root / ".env").items() if value}
-    return from_file | {name: value for name, value in os.environ.items() if value}
+    try:
+        merged = dotenv_values(root / ".env") | os.environ
+    except (OSError, UnicodeDecodeError) as unreadable:
+        reason = getattr(unreadable, "strerror", None) or "not UTF-8"
+        raise StackError(".env must be a readable text file in UTF-8", reason, "correct it or remove it") from None
+    return {name: value for name, value in merged.items() if value}
 
 
 def _last_line(text: str) -> str:

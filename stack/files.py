@@ -40,6 +40,8 @@ def prepare(root: Path, settings: Settings) -> None:
         StackError: If a file with a secret cannot be read, or a folder cannot be written.
     """
     try:
+        (root / STATE).mkdir(exist_ok=True)
+        (root / STATE).chmod(0o755)  # whatever the umask: who may write here could put other secrets in place
         _write_secrets(root / STATE / "secrets", settings)
         configuration = root / STATE / "alertmanager" / "alertmanager.yml"
         _write(configuration, render(root / "prometheus" / "alertmanager.yml.template", settings), 0o644)
@@ -49,7 +51,7 @@ def prepare(root: Path, settings: Settings) -> None:
     except OSError as refused:
         raise StackError(
             f"the stack's files must be writable below {root.name}/",
-            f"{refused.filename}: {refused.strerror}",
+            f"{refused.filename or root / STATE}: {refused.strerror}",
             "correct the permissions, or free some space",
         ) from None
 
@@ -61,6 +63,7 @@ def _write_secrets(folder: Path, settings: Settings) -> None:
     for name in GENERATED:
         if not (folder / name).is_file():
             _write(folder / name, secrets.token_urlsafe(_SECRET_BYTES), 0o444)
+        (folder / name).chmod(0o444)
     mail = folder / "alertmanager"
     mail.mkdir(exist_ok=True)
     mail.chmod(0o755)
@@ -89,20 +92,27 @@ def _write(path: Path, text: str, mode: int) -> None:
     content = text.encode()
     if path.is_file() and path.read_bytes() == content and stat.S_IMODE(path.stat().st_mode) == mode:
         return
-    replace_durably(path, content)
-    path.chmod(mode)
+    _replace(path, content, mode)
+
+
+def _replace(path: Path, content: bytes, mode: int) -> None:
+    before = os.umask(0o077)  # nobody else reads it before it has its mode
+    try:
+        replace_durably(path, content)
+        path.chmod(mode)
+    finally:
+        os.umask(before)
 
 
 def _write_variable(path: Path, group: str) -> None:
     """Keep one line of ``.env`` right, and leave every other byte of it alone."""
-    line = f"{_VARIABLE}={group}"
-    before = path.read_text("utf-8") if path.is_file() else ""
-    if re.search(rf"^{line}$", before, re.MULTILINE):
-        return
-    if re.search(rf"^{_VARIABLE}=", before, re.MULTILINE):
-        after = re.sub(rf"^{_VARIABLE}=.*$", line, before, flags=re.MULTILINE)
-    else:
-        after = before + ("\n" if before and not before.endswith("\n") else "") + f"{_NOTE}\n{line}\n"
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
-    replace_durably(path, after.encode())
-    os.chmod(path, mode)  # noqa: PTH101 - beside `stat.S_IMODE`, which has no method either
+    path = path.resolve()  # a link stays one
+    line = f"{_VARIABLE}={group}".encode()
+    before = path.read_bytes() if path.exists() else b""
+    after, found = re.subn(rb"^" + _VARIABLE.encode() + rb"=[^\r\n]*", line, before, flags=re.MULTILINE)
+    if not found:
+        end = b"\r\n" if b"\r\n" in before else b"\n"
+        gap = end if before and not before.endswith(b"\n") else b""
+        after = before + gap + _NOTE.encode() + end + line + end
+    if after != before:
+        _replace(path, after, stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600)

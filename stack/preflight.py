@@ -23,6 +23,7 @@ PORTS: Final = {
     "LOKI_PORT": 3100,
 }
 """The published ports by the variable that moves each."""
+_OF_PROFILES: Final = {"postgres": {"POSTGRES_PORT": 5432}}
 
 _ENGINE: Final = (20, 10)  # the first whose host-gateway lets Prometheus reach a pipeline on this machine
 _COMPOSE: Final = (2, 20)  # the first that knows everything the compose file uses
@@ -70,12 +71,15 @@ def _check_engine() -> None:
             silent.given,
             "add yourself to the group docker and log in again" if denied else "start it: systemctl start docker",
         ) from None
+    if not version:  # older clients end well, whether or not anybody answered
+        raise StackError("the Docker daemon must answer", remedy="start it: systemctl start docker")
     if _numbers(version) < _ENGINE:
         raise StackError("the Docker engine must be 20.10 or newer", version, "upgrade Docker")
 
 
 def _check_memory() -> None:
-    total = int(docker("info", "--format", "{{.MemTotal}}") or 0)
+    said = docker("info", "--format", "{{.MemTotal}}")
+    total = int(said) if said.isdecimal() else 0  # 0: not known
     if 0 < total < _MEMORY_BYTES:
         raise StackError(
             "the stack needs 2 GiB of memory", f"{total / 1024**3:.1f} GiB", "give Docker (or this machine) more"
@@ -90,7 +94,7 @@ def _check_ports(compose: Compose, variables: Mapping[str, str]) -> None:
         if container.get("State") == "running"
     }
     asked: dict[int, str] = {}
-    for name, usual in PORTS.items():
+    for name, usual in _published(variables).items():
         port = _port(name, variables.get(name, str(usual)))
         if port in asked:
             raise StackError(f"{name} and {asked[port]} must differ", port, f"set another {name} in .env")
@@ -101,6 +105,15 @@ def _check_ports(compose: Compose, variables: Mapping[str, str]) -> None:
                 f"{port} is taken",
                 f"set {name} in .env to another port, or stop what listens there",
             )
+
+
+def _published(variables: Mapping[str, str]) -> dict[str, int]:
+    on = {name.strip() for name in variables.get("COMPOSE_PROFILES", "").split(",")}
+    ports = dict(PORTS)
+    for profile, more in _OF_PROFILES.items():
+        if on & {profile, "*"}:
+            ports |= more
+    return ports
 
 
 def _port(name: str, value: str) -> int:
