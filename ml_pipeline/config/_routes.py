@@ -19,6 +19,7 @@ _OPERATION_METRICS: Final = (
     "operation_duration_seconds",
     "operations_in_progress",
     "operation_last_success_timestamp_seconds",
+    "operation_last_failure_timestamp_seconds",
     "operation_progress_ratio",
 )
 
