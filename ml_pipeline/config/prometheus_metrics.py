@@ -24,6 +24,7 @@ from ml_pipeline.config._events import (
     OperationEvent,
     ResourceSample,
 )
+from ml_pipeline.config._metric_failures import OpenFailures
 from ml_pipeline.config._metric_series import MOST_SERIES, OTHER, TallyCollector, label
 from ml_pipeline.config._metric_specs import FROM_TALLY, METRICS, PREFIX, MetricSpec
 from ml_pipeline.config._metrics_server import MetricsServer, start_metrics_server
@@ -65,13 +66,20 @@ class PipelineMetrics:
     Args:
         registry: Where to register.
         tally: Plain integers that some of the counters are read from.
+        failures: Remembers the failures of earlier processes.
 
     Raises:
         ValueError: If *registry* already holds these metrics.
     """
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY, tally: _runtime.Tally = _runtime.tally) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry = REGISTRY,
+        tally: _runtime.Tally = _runtime.tally,
+        failures: OpenFailures | None = None,
+    ) -> None:
         self.registry = registry
+        self._failures = failures or OpenFailures()
         self._metrics: dict[str, Any] = {
             name: _declared(spec, registry) for name, spec in METRICS.items() if name not in FROM_TALLY
         }
@@ -159,6 +167,8 @@ class PipelineMetrics:
 
     def _prepare(self, pipeline: str) -> None:
         self._prepared.add(pipeline)
+        for kind, time in self._failures.of(pipeline).items():
+            self._child("operation_last_failure_timestamp_seconds", pipeline, kind).set(time)
         for edge in _EDGES:
             self._child("lineage_edges_total", edge)
         for kind in OPERATIONS:
@@ -204,8 +214,10 @@ class PipelineMetrics:
         if event.type == "complete":
             self._child("operation_last_success_timestamp_seconds", pipeline, kind).set(event.time)
             self._child("operation_progress_ratio", pipeline, kind).set(1)
+            self._failures.made_good(pipeline, kind)
         elif event.type == "fail":
             self._child("operation_last_failure_timestamp_seconds", pipeline, kind).set(event.time)
+            self._failures.failed(pipeline, kind, event.time)
         rule = _RULES.get(kind)
         if rule is not None:
             rule(self, event)
