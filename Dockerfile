@@ -8,14 +8,15 @@ RUN python -m venv --without-pip /opt/ml-pipeline
 COPY requirements-image.lock ./
 RUN python -m pip --disable-pip-version-check --no-cache-dir --python /opt/ml-pipeline/bin/python \
         install --no-deps --require-hashes -r requirements-image.lock
-COPY pyproject.toml README.md LICENSE ./
-COPY ml_pipeline ml_pipeline
-# The build backend is locked with the rest, and used from a folder that is left behind.
+# The build backend is locked with the rest, and used from a folder that is left behind. Before the source: with these
+# layers kept, an edit of it is built without a package index.
 COPY requirements-build.lock ./
 RUN python -m pip --disable-pip-version-check --no-cache-dir install --no-deps --require-hashes \
-        --target /build/backend -r requirements-build.lock \
- && PYTHONPATH=/build/backend python -m pip --disable-pip-version-check --no-cache-dir \
-        --python /opt/ml-pipeline/bin/python install --no-deps --no-build-isolation .
+        --target /build/backend -r requirements-build.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY ml_pipeline ml_pipeline
+RUN PYTHONPATH=/build/backend python -m pip --disable-pip-version-check --no-cache-dir \
+        --python /opt/ml-pipeline/bin/python install --no-index --no-deps --no-build-isolation .
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="ml-pipeline-observability" org.opencontainers.image.licenses="Apache-2.0"

@@ -70,7 +70,7 @@ restore: setup  ## Bring a backup back: FILE=backups/stack-....tar; asks first (
 	@test -n "$(FILE)" || { echo "make restore needs a backup: make restore FILE=backups/stack-....tar"; exit 2; }
 	@$(STACK) restore $(FILE) $(if $(filter 1,$(YES)),--yes)
 
-upgrade: setup  ## Back up, fetch and build what the compose file names now, start
+upgrade: setup  ## Back up, then start what the compose file names now: new images are fetched, ours is built
 	@$(STACK) upgrade $(DIR)
 
 test: setup-dev  ## Run all tests
@@ -123,5 +123,5 @@ clean:  ## Remove caches and what was built; keeps logs, data and models
 
 purge: clean  ## Remove logs, data, models, the stack's volumes and .venv/ too; asks first (YES=1 does not)
 	@[ "$(YES)" = 1 ] || { printf 'remove logs, the audit trail, lineage, alerts, models, the stack with its data, and .venv? [y/N] '; read answer; [ "$$answer" = y ]; }
-	@[ ! -d .stack ] || $(STACK) purge
+	@{ [ ! -d .stack ] && ! grep -qs '^STACK_LOG_GROUP=' .env; } || $(STACK) purge
 	@rm -rf ml_pipeline/logs ml_pipeline/data_storage artifacts $(VENV) $(VENV)-bench

@@ -26,6 +26,10 @@ _INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
 
+class _Told(int):
+    """An exit code whose line is written, so that a command that ran another does not write it again."""
+
+
 def run_command(app: typer.Typer, arguments: Sequence[str] | None = None, name: str | None = None) -> int:
     """Run a command line to its end.
 
@@ -48,13 +52,15 @@ def run_command(app: typer.Typer, arguments: Sequence[str] | None = None, name: 
     except MLPipelineError as wrong:
         return _say(str(wrong), BAD_INPUT)
     except KeyboardInterrupt:
-        return _say("stopped by Ctrl-C; what was done before it is kept", _INTERRUPTED)
+        result = _INTERRUPTED
     except SystemExit as stopped:
         if stopped.code != TERMINATED:
             raise
         return _say("stopped by SIGTERM; what was done before it is kept", TERMINATED)
     finally:
         shutdown()
+    if result == _INTERRUPTED and not isinstance(result, _Told):  # Typer makes this of a Ctrl-C, without a word
+        return _say("stopped by Ctrl-C; what was done before it is kept", _INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 
@@ -100,4 +106,4 @@ def _terminable() -> Iterator[None]:
 
 def _say(line: str, code: int) -> int:
     sys.stderr.write(f"error: {' '.join(line.split())}\n")
-    return code
+    return _Told(code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -17,7 +16,7 @@ from ml_pipeline.settings import load_settings
 from stack import preflight
 from stack.backup import back_up, read_manifest, restore
 from stack.docker import Compose, StackError, docker, environment
-from stack.files import STATE, prepare
+from stack.files import MARK, STATE, forget, is_known, prepare, unread_logs
 
 __all__ = ["app", "main"]
 
@@ -56,6 +55,9 @@ def up() -> int:
     if code:
         return code
     _tell(compose, environment(_ROOT), mail_to=settings.alert_email_to if settings.smtp_host else ())
+    unread = unread_logs(settings.log_dir)
+    if unread:
+        typer.echo(f"warning: {unread}", err=True)
     return 0
 
 
@@ -73,8 +75,12 @@ def ps() -> int:
 
 @app.command()
 def logs(service: Annotated[list[str] | None, typer.Argument(help="Only of these services.")] = None) -> int:
-    """Follow what the services say."""
-    return _ready().run("logs", "--follow", "--tail=100", *(service or ()))
+    """Follow what the services say, until Ctrl-C."""
+    compose = _ready()
+    try:
+        return compose.run("logs", "--follow", "--tail=100", *(service or ()))
+    except KeyboardInterrupt:  # how it is meant to end
+        return 0
 
 
 @app.command()
@@ -128,33 +134,32 @@ def restore_backup(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> int:
     """Replace the stack's volumes and secrets by those of a backup, and start it."""
-    settings, manifest = load_settings(), read_manifest(archive)
+    settings, manifest = load_settings(), read_manifest(archive, typer.echo)
     compose, variables = Compose(_ROOT), environment(_ROOT)
     preflight.check(compose, variables)
     if not yes and not _agreed(f"replace what this stack holds by the backup of {manifest['created']}?"):
         typer.echo("nothing was changed", err=True)
         return FAILED
     prepare(_ROOT, settings)
-    restore(compose, archive, typer.echo)
+    restore(compose, archive, typer.echo, checked=True)
     return up()
 
 
 @app.command()
 def upgrade(folder: Annotated[Path, typer.Argument(help="Where the backup is written to.")] = Path("backups")) -> int:
-    """Back up, fetch the images that the compose file names now, rebuild the pipeline's, and start."""
-    compose = _ready()
-    typer.echo(f"saved to {back_up(compose, folder, typer.echo)}: make restore FILE=… brings it back")
-    if compose.run("pull", "--policy", "missing", "--ignore-buildable", every_profile=True):
-        return FAILED
+    """Back up, and start what the compose file names now: images that are new are fetched, the pipeline's is built."""
+    typer.echo(f"saved to {back_up(_ready(), folder, typer.echo)}: make restore FILE=… brings it back")
     return up()
 
 
 @app.command()
 def purge() -> int:
     """Remove the stack with everything it holds."""
-    if (_ROOT / STATE).is_dir():
-        _ready().read("down", "--volumes", "--remove-orphans", every_profile=True)
-        shutil.rmtree(_ROOT / STATE)
+    if is_known(_ROOT):
+        docker("--version")
+        # Without the files of `make up` too: somebody may have removed them while there are volumes.
+        Compose(_ROOT).read("down", "--volumes", "--remove-orphans", every_profile=True, before_up=True)
+        forget(_ROOT)
     return 0
 
 
@@ -167,7 +172,7 @@ def _agreed(question: str) -> bool:
 
 
 def _ready() -> Compose:
-    if not (_ROOT / STATE).is_dir():
+    if not (_ROOT / STATE / MARK).is_file():
         raise StackError("there must be a stack", str(_ROOT.name), "run make up first")
     docker("--version")
     return Compose(_ROOT)

@@ -12,28 +12,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import tarfile
 import tempfile
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import __version__
-from stack.docker import Compose, StackError, docker
+from stack.docker import Compose, StackError
 from stack.files import GENERATED, STATE
+from stack.volumes import Volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    Say = Callable[[str], None]
 
 __all__ = ["back_up", "read_manifest", "restore"]
 
 _MANIFEST: Final = "manifest.json"
 _FORMAT: Final = 1
 _CHUNK_BYTES: Final = 1 << 20
+_TOLD_EVERY_BYTES: Final = 500_000_000
 
 
-def back_up(compose: Compose, folder: Path, say: Callable[[str], None]) -> Path:
+def back_up(compose: Compose, folder: Path, say: Say) -> Path:
     """Save every volume and secret; services that run are stopped for it and started again, whatever comes of it.
 
     Args:
@@ -48,10 +52,9 @@ def back_up(compose: Compose, folder: Path, say: Callable[[str], None]) -> Path:
         StackError: If there is nothing to save, a volume cannot be read, or the disk is full; no
             half-written file is left.
     """
-    volumes = _existing_volumes(compose)
-    if not volumes:
+    volumes = Volumes(compose)
+    if not volumes.existing():
         raise StackError("there must be a stack to back up", compose.root.name, "run make up first")
-    image = _image(compose)
     running = sorted({each["Service"] for each in compose.containers() if each.get("State") == "running"})
     target = folder / f"stack-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar"
     try:
@@ -61,7 +64,7 @@ def back_up(compose: Compose, folder: Path, say: Callable[[str], None]) -> Path:
             if running:
                 say("stopping the services, so that what is saved is of one moment")
                 compose.read("stop", every_profile=True)
-            _archive(Path(scratch), compose.root / STATE / "secrets", volumes, image, say).replace(target)
+            _archive(Path(scratch), compose.root / STATE / "secrets", volumes, say).replace(target)
     except OSError as refused:
         raise StackError(
             "a backup must fit on its disk", f"{folder}: {refused.strerror}", "free some space, or name another DIR"
@@ -73,11 +76,12 @@ def back_up(compose: Compose, folder: Path, say: Callable[[str], None]) -> Path:
     return target
 
 
-def read_manifest(archive: Path) -> dict[str, Any]:
+def read_manifest(archive: Path, say: Say | None = None) -> dict[str, Any]:
     """Read and check a backup, every byte of it.
 
     Args:
         archive: The file.
+        say: Told how far it is, now and then.
 
     Returns:
         Its manifest.
@@ -91,7 +95,8 @@ def read_manifest(archive: Path) -> dict[str, Any]:
             if first is None or first.name != _MANIFEST:
                 raise StackError("a backup must begin with its manifest", str(archive), "name a file of make backup")
             manifest = _checked(json.loads(_member(tar, first).read()))
-            found = {each.name: _sha256(_member(tar, each)) for each in iter(tar.next, None)}
+            meter = _Meter(say, "checked", archive.stat().st_size)
+            found = {each.name: _sha256(_member(tar, each), meter) for each in iter(tar.next, None)}
     except FileNotFoundError:
         raise StackError("a backup must exist to be restored", str(archive), "name one: make restore FILE=…") from None
     except (tarfile.TarError, OSError, ValueError, KeyError, TypeError, ArithmeticError) as broken:
@@ -107,56 +112,95 @@ def read_manifest(archive: Path) -> dict[str, Any]:
     return manifest
 
 
-def restore(compose: Compose, archive: Path, say: Callable[[str], None]) -> None:
+def restore(compose: Compose, archive: Path, say: Say, *, checked: bool = False) -> None:
     """Replace every volume and secret by those of a backup; the stack is down afterwards.
 
-    Interrupted, it can simply be run again: nothing is taken from what it replaces.
+    A volume that the backup does not hold is emptied. Interrupted, it can simply be run again: nothing is taken from
+    what it replaces.
 
     Args:
         compose: The project.
         archive: A file of `back_up`.
         say: Told what is being done.
+        checked: Whether `read_manifest` has just read it.
 
     Raises:
-        StackError: If the backup is not whole, before anything is touched, or a volume cannot be written.
+        StackError: If, before anything is touched, the backup is not whole, the image is not built or there is too
+            little room; or if a volume cannot be written.
     """
-    read_manifest(archive)
-    volumes = {f"volumes/{key}.tar": (key, name) for key, name in _volumes(compose).items()}
+    if not checked:
+        read_manifest(archive, say)
+    volumes = Volumes(compose)
+    parts = {f"volumes/{key}.tar": key for key in volumes.declared()}
     secrets = {f"secrets/{name}": compose.root / STATE / "secrets" / name for name in GENERATED}
     try:
         with _opened(archive) as tar:
             members = {each.name: each for each in tar if each.name != _MANIFEST}
             # Names decide what is written, so only the known ones are taken: none can lead anywhere else.
-            stale = sorted(set(members) - set(volumes) - set(secrets))
+            stale = sorted(set(members) - set(parts) - set(secrets))
             if stale:
                 raise StackError(
                     "every part of a backup must be a volume or a secret of this stack",
                     stale,
                     "use the version that made it",
                 )
+            _build(compose)
+            _check_room(volumes, sum(member.size for name, member in members.items() if name in parts))
             say("stopping the stack")
             compose.read("down", every_profile=True)
             for name in sorted(set(members) & set(secrets)):
                 _restore_secret(secrets[name], _member(tar, members[name]).read())
-            compose.read("create", "--build", every_profile=True)  # makes the volumes, with the right owners
-            image = _image(compose)
-            for name in sorted(set(members) & set(volumes)):
-                key, volume = volumes[name]
-                say(f"restoring {key} ({members[name].size / 1e6:.1f} MB)")
-                _unpack(volume, image, _member(tar, members[name]))
+            for name, key in parts.items():
+                _restore_volume(volumes, key, tar, members.get(name), say)
     except OSError as refused:
         raise StackError(
             "a backup needs room to be restored", str(refused.strerror), "free some space and run it again"
         ) from None
 
 
-def _archive(scratch: Path, secrets: Path, volumes: dict[str, str], image: str, say: Callable[[str], None]) -> Path:
+def _build(compose: Compose) -> None:
+    """Have the image whose tar is used; services of profiles that are off need no image for a restore."""
+    if compose.run("build", "pipeline"):
+        raise StackError("the pipeline's image must build", remedy="the lines above say why; nothing was changed")
+
+
+def _check_room(volumes: Volumes, needed: int) -> None:
+    """Ask before anything is touched; what the volumes hold now is gone before the backup's content comes."""
+    free = volumes.room()
+    if free is None:
+        return
+    if free < needed:
+        free += sum(volumes.size(key) for key in volumes.existing())
+    if free < needed:
+        raise StackError(
+            "a backup must fit on Docker's disk to be restored",
+            f"{_megabytes(needed)}, with room for {_megabytes(free)}",
+            "free some space; nothing was changed",
+        )
+
+
+def _restore_volume(volumes: Volumes, key: str, tar: tarfile.TarFile, member: tarfile.TarInfo | None, say: Say) -> None:
+    there = key in volumes.existing()
+    if member is None:
+        if there:
+            say(f"emptying {key}, which the backup does not hold")
+            volumes.replace(key)
+        return
+    say(f"restoring {key} ({_megabytes(member.size)})")
+    if not there:
+        volumes.create(key)
+    meter = _Meter(say, f"{key}: restored", member.size)
+    volumes.replace(key, meter.through(_chunks(_member(tar, member))))
+
+
+def _archive(scratch: Path, secrets: Path, volumes: Volumes, say: Say) -> Path:
     """Write the manifest first, so that a reader knows at once what it has; the parts are copied before."""
     parts = {f"secrets/{name}": secrets / name for name in GENERATED if (secrets / name).is_file()}
-    for key, volume in volumes.items():
+    for key in volumes.existing():
         part = scratch / f"{key}.tar"
-        _pack(volume, image, part)
-        say(f"saved {key} ({part.stat().st_size / 1e6:.1f} MB)")
+        if not volumes.pack(key, part):
+            say(f"{key} was written to by another while it was read: what was written then may be missing")
+        say(f"saved {key} ({_megabytes(part.stat().st_size)})")
         parts[f"volumes/{key}.tar"] = part
     manifest = {
         "format": _FORMAT,
@@ -175,58 +219,12 @@ def _archive(scratch: Path, secrets: Path, volumes: dict[str, str], image: str, 
     return archive
 
 
-def _pack(volume: str, image: str, target: Path) -> None:
-    with target.open("wb") as out:
-        _in_container(volume, image, "tar -C /volume -cf - .", stdout=out, writes=False)
-
-
-def _unpack(volume: str, image: str, source: Any) -> None:
-    with tempfile.TemporaryFile() as copy:
-        for chunk in _chunks(source):
-            copy.write(chunk)
-        copy.seek(0)
-        command = "find /volume -mindepth 1 -delete && tar -C /volume -xpf -"
-        _in_container(volume, image, command, stdin=copy, writes=True)
-
-
-def _in_container(
-    volume: str, image: str, command: str, *, writes: bool, stdin: Any = None, stdout: Any = None
-) -> None:
-    """Run a command that sees one volume and nothing else, with only the rights that other users' files ask for."""
-    rights = ("CHOWN", "FOWNER", "DAC_OVERRIDE") if writes else ("DAC_READ_SEARCH",)
-    done = subprocess.run(
-        ["docker", "run", "--rm", "--interactive", "--network=none", "--user=0:0", "--read-only", "--cap-drop=ALL"]
-        + [f"--cap-add={right}" for right in rights]
-        + [f"--volume={volume}:/volume{'' if writes else ':ro'}", "--entrypoint=sh", image, "-c", command],
-        stdin=stdin or subprocess.DEVNULL,
-        stdout=stdout or subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
-    if done.returncode:
-        said = " ".join(done.stderr.decode("utf-8", "replace").split())[:300]
-        raise StackError("a volume must be readable and writable", f"{volume}: {said}", "mend that and run it again")
-
-
 def _restore_secret(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.parent.chmod(0o700)
     path.unlink(missing_ok=True)
     path.write_bytes(content)
     path.chmod(0o444)
-
-
-def _volumes(compose: Compose) -> dict[str, str]:
-    return {key: volume["name"] for key, volume in compose.configuration()["volumes"].items()}
-
-
-def _existing_volumes(compose: Compose) -> dict[str, str]:
-    there = set(docker("volume", "ls", "--format", "{{.Name}}").splitlines())
-    return {key: name for key, name in _volumes(compose).items() if name in there}
-
-
-def _image(compose: Compose) -> str:
-    return str(compose.configuration()["services"]["pipeline"]["image"])
 
 
 def _opened(archive: Path) -> tarfile.TarFile:
@@ -249,10 +247,10 @@ def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Any:
     return file
 
 
-def _sha256(file: Any) -> str:
+def _sha256(file: Any, meter: _Meter | None = None) -> str:
     digest = hashlib.sha256()
     with file:
-        for chunk in _chunks(file):
+        for chunk in meter.through(_chunks(file)) if meter else _chunks(file):
             digest.update(chunk)
     return digest.hexdigest()
 
@@ -260,3 +258,27 @@ def _sha256(file: Any) -> str:
 def _chunks(file: Any) -> Iterator[bytes]:
     while chunk := file.read(_CHUNK_BYTES):
         yield chunk
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+@dataclass
+class _Meter:
+    """Tells now and then how much of a long piece of work is done."""
+
+    say: Say | None
+    words: str
+    total: int
+    done: int = 0
+    told: int = 0
+
+    def through(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Pass chunks on, and count them."""
+        for chunk in chunks:
+            yield chunk
+            self.done += len(chunk)
+            if self.say and self.done - self.told >= _TOLD_EVERY_BYTES:
+                self.told = self.done
+                self.say(f"{self.words} {_megabytes(self.done)} of {_megabytes(self.total)}")

@@ -6,18 +6,20 @@ import json
 import os
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline.errors import MLPipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
 __all__ = ["COMPOSE_FILE", "Compose", "StackError", "docker", "environment"]
 
 COMPOSE_FILE = "docker-compose.infrastructure.yml"
 _SHOWN_CHARACTERS = 300
+_WITHOUT_UP: Final = {"STACK_LOG_GROUP": "0", "STACK_MARK": os.devnull}
+"""In place of what `make up` writes and the compose file insists on."""
 
 
 class StackError(MLPipelineError, RuntimeError):
@@ -79,34 +81,28 @@ class Compose:
             self._command(arguments, every_profile=every_profile), cwd=self.root, check=False
         ).returncode
 
-    def read(self, *arguments: str, every_profile: bool = False, given: bytes | None = None) -> str:
+    def read(
+        self, *arguments: str, every_profile: bool = False, given: bytes | None = None, before_up: bool = False
+    ) -> str:
         """Run a compose command and return what it printed.
 
         Args:
             arguments: Such as ``("config", "--services")``.
             every_profile: As in `run`.
             given: What it reads from stdin.
+            before_up: Whether it must work without the files of `make up`, for Compose reads the whole project even
+                to list or remove containers.
 
         Raises:
             StackError: If it failed; the message holds the last line it said.
         """
-        return self._output(arguments, every_profile=every_profile, given=given)
-
-    def _output(
-        self,
-        arguments: Iterable[str],
-        *,
-        every_profile: bool = False,
-        given: bytes | None = None,
-        variables: Mapping[str, str] | None = None,
-    ) -> str:
         done = subprocess.run(
             self._command(arguments, every_profile=every_profile),
             cwd=self.root,
             capture_output=True,
             input=given,
             check=False,
-            env=None if variables is None else {**os.environ, **variables},
+            env=os.environ | _WITHOUT_UP if before_up else None,
         )
         if done.returncode:
             said = _last_line((done.stderr or done.stdout).decode("utf-8", "replace"))
@@ -119,8 +115,9 @@ class Compose:
 
     def containers(self) -> list[dict[str, Any]]:
         """Return this project's containers, stopped ones too: their ``Service``, ``State``, ``Health`` and more."""
-        # Compose reads the whole file even to list containers, and before the first `make up` this is in no `.env`.
-        listed = self._output(("ps", "--all", "--format", "json"), variables={"STACK_LOG_GROUP": "0"})
+        listed = self.read("ps", "--all", "--format", "json", before_up=True)
+        if listed.startswith("["):  # Compose before 2.21: one array
+            return list(json.loads(listed))
         return [json.loads(line) for line in listed.splitlines() if line]
 
     def _command(self, arguments: Iterable[str], *, every_profile: bool) -> list[str]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
+import shutil
 import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from ml_pipeline._platform import replace_durably
@@ -13,20 +16,30 @@ from stack.alertmanager import render, secret_files
 from stack.docker import StackError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ml_pipeline.settings import Settings
 
-__all__ = ["GENERATED", "STATE", "prepare"]
+__all__ = ["GENERATED", "MARK", "STATE", "forget", "is_known", "prepare", "unread_logs"]
 
 STATE: Final = ".stack"
 """The folder of everything that is generated; git ignores it."""
 GENERATED: Final = ("grafana_admin_password", "grafana_secret_key", "postgres_password")
 """Secrets made once and kept: Grafana and PostgreSQL take them only when their volumes are new."""
 
+MARK: Final = "run-make-up-first"
+"""An empty file that the compose file insists on: where it is missing, Compose starts nothing, and shows this name."""
+
 _VARIABLE: Final = "STACK_LOG_GROUP"
 _NOTE: Final = "# Written by `make up`: the group whose log files the log shipper may read."
 _SECRET_BYTES: Final = 24
+_LINE: Final = re.compile(rb"^%b=[^\r\n]*" % _VARIABLE.encode(), re.MULTILINE)
+_OURS: Final = re.compile(rb"^(?:%b\r?\n)?%b=[^\r\n]*(?:\r?\n|\Z)" % (_NOTE.encode(), _VARIABLE.encode()), re.MULTILINE)
+
+_LOG_FOLDER_MODE: Final = 0o750
+_NOT_SHIPPED: Final = ("audit.log", "errors.log")
+_GROUP: Final = 3  # the group's rights, by how many bits they lie above those of others
 
 
 def prepare(root: Path, settings: Settings) -> None:
@@ -39,21 +52,111 @@ def prepare(root: Path, settings: Settings) -> None:
     Raises:
         StackError: If a file with a secret cannot be read, or a folder cannot be written.
     """
-    try:
+    with _writing(root):
         (root / STATE).mkdir(exist_ok=True)
         (root / STATE).chmod(0o755)  # whatever the umask: who may write here could put other secrets in place
         _write_secrets(root / STATE / "secrets", settings)
         configuration = root / STATE / "alertmanager" / "alertmanager.yml"
         _write(configuration, render(root / "prometheus" / "alertmanager.yml.template", settings), 0o644)
         configuration.parent.chmod(0o755)  # whatever the umask: the container is another user
-        settings.log_dir.mkdir(parents=True, exist_ok=True)
+        _make_log_folder(settings.log_dir)
         _write_variable(root / ".env", str(settings.log_dir.stat().st_gid))
+        _write(root / STATE / MARK, "", 0o644)  # last: where it is, all is
+
+
+def is_known(root: Path) -> bool:
+    """Tell whether `make up` has left anything here.
+
+    Args:
+        root: The folder with the compose file.
+
+    Raises:
+        StackError: If ``.env`` cannot be read.
+    """
+    path = root / ".env"
+    with _writing(root):
+        return (root / STATE).is_dir() or (path.is_file() and _LINE.search(path.read_bytes()) is not None)
+
+
+def forget(root: Path) -> None:
+    """Remove what `prepare` wrote, the line in ``.env`` too, so that Compose alone asks for `make up` again.
+
+    Args:
+        root: The folder with the compose file.
+
+    Raises:
+        StackError: If something cannot be removed.
+    """
+    with _writing(root):
+        path = (root / ".env").resolve()
+        before = path.read_bytes() if path.is_file() else b""
+        after = _OURS.sub(b"", before)
+        if before != after and not after:
+            path.unlink()
+        elif before != after:
+            _replace(path, after, stat.S_IMODE(path.stat().st_mode))
+        if (root / STATE).is_dir():
+            shutil.rmtree(root / STATE)
+
+
+def unread_logs(folder: Path) -> str | None:
+    """Say how to let the log shipper, a member of the log folder's group, read what it now cannot.
+
+    Args:
+        folder: Where the log files are.
+
+    Returns:
+        One line with the remedy; None where all can be read.
+    """
+    group = folder.stat().st_gid
+    unread = {path: found.st_gid for path, found in _shipped(folder) if not _reads(found, group)}
+    if not unread:
+        return None
+    more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
+    quoted = shlex.quote(str(folder))
+    change = "" if set(unread.values()) == {group} else f"chgrp -R {group} {quoted} && "
+    return (
+        f"the log shipper, a member of group {group}, must be able to read the logs (got {str(next(iter(unread)))!r}"
+        f"{more}); {change}chmod -R g+rX {quoted}"
+    )
+
+
+@contextmanager
+def _writing(root: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as refused:
         raise StackError(
             f"the stack's files must be writable below {root.name}/",
             f"{refused.filename or root / STATE}: {refused.strerror}",
             "correct the permissions, or free some space",
         ) from None
+
+
+def _shipped(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in (folder, *sorted(folder.rglob("*"))):
+        try:
+            found = path.stat()
+        except OSError:  # rotated away meanwhile, or in a folder that is itself told of
+            continue
+        if stat.S_ISDIR(found.st_mode) or (path.suffix == ".log" and path.name not in _NOT_SHIPPED):
+            yield path, found
+
+
+def _reads(found: os.stat_result, group: int) -> bool:
+    wanted = stat.S_IROTH | stat.S_IXOTH if stat.S_ISDIR(found.st_mode) else stat.S_IROTH
+    return found.st_mode >> (_GROUP if found.st_gid == group else 0) & wanted == wanted
+
+
+def _make_log_folder(folder: Path) -> None:
+    """Make it with its mode, whatever the umask; one that is there already is somebody's, and stays as it is."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except FileExistsError:
+        folder.mkdir(exist_ok=True)  # refuses a file of that name
+    else:
+        folder.chmod(_LOG_FOLDER_MODE)
 
 
 def _write_secrets(folder: Path, settings: Settings) -> None:
@@ -109,7 +212,7 @@ def _write_variable(path: Path, group: str) -> None:
     path = path.resolve()  # a link stays one
     line = f"{_VARIABLE}={group}".encode()
     before = path.read_bytes() if path.exists() else b""
-    after, found = re.subn(rb"^" + _VARIABLE.encode() + rb"=[^\r\n]*", line, before, flags=re.MULTILINE)
+    after, found = _LINE.subn(line, before)
     if not found:
         end = b"\r\n" if b"\r\n" in before else b"\n"
         gap = end if before and not before.endswith(b"\n") else b""

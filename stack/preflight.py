@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 import socket
+import stat
 from typing import TYPE_CHECKING, Final
 
 from stack.docker import Compose, StackError, docker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
-__all__ = ["PORTS", "check"]
+__all__ = ["MOUNTED", "PORTS", "check"]
+
+MOUNTED: Final = ("docs/runbooks", "grafana/alloy", "grafana/loki", "grafana/provisioning/datasources", "prometheus")
+"""The project's folders that containers read, each as a user of its own who is nobody here."""
 
 PORTS: Final = {
     "GRAFANA_PORT": 3000,
@@ -27,7 +32,7 @@ _OF_PROFILES: Final = {"postgres": {"POSTGRES_PORT": 5432}}
 
 _ENGINE: Final = (20, 10)  # the first whose host-gateway lets Prometheus reach a pipeline on this machine
 _COMPOSE: Final = (2, 20)  # the first that knows everything the compose file uses
-_MEMORY_BYTES: Final = 2 * 1024**3
+_MEMORY_BYTES: Final = 1.8 * 1024**3  # a machine of 2 GiB reports about 1.9: the kernel keeps the rest
 _LARGEST_PORT: Final = 65_535
 
 
@@ -39,13 +44,33 @@ def check(compose: Compose, variables: Mapping[str, str]) -> None:
         variables: What Compose will fill in.
 
     Raises:
-        StackError: If Docker or Compose is missing or too old, the daemon does not answer, memory is short, or a port
-            is no port or is taken by someone else.
+        StackError: If a folder is closed to the containers, Docker or Compose is missing or too old, the daemon does
+            not answer, memory is short, or a port is no port or is taken by someone else.
     """
+    _check_folders(compose.root)
     _check_compose()
     _check_engine()
     _check_memory()
     _check_ports(compose, variables)
+
+
+def _check_folders(root: Path) -> None:
+    """Find what a clone under a strict umask left to its owner alone: a container would say so in its log only."""
+    closed = [name for name in MOUNTED if (root / name).is_dir() and any(_closed(root / name))]
+    if closed:
+        raise StackError(
+            "folders that containers mount must be readable by other users",
+            str(next(_closed(root / closed[0])).relative_to(root)),
+            f"chmod -R go+rX {' '.join(closed)}",
+        )
+
+
+def _closed(folder: Path) -> Iterator[Path]:
+    for path in (folder, *sorted(folder.rglob("*"))):
+        mode = path.stat().st_mode if path.exists() else 0o777  # an editor's lock is a link to nothing
+        wanted = stat.S_IROTH | stat.S_IXOTH if stat.S_ISDIR(mode) else stat.S_IROTH
+        if mode & wanted != wanted and not path.name.startswith("."):  # nor are an editor's copies anybody's concern
+            yield path
 
 
 def _check_compose() -> None:
@@ -82,7 +107,9 @@ def _check_memory() -> None:
     total = int(said) if said.isdecimal() else 0  # 0: not known
     if 0 < total < _MEMORY_BYTES:
         raise StackError(
-            "the stack needs 2 GiB of memory", f"{total / 1024**3:.1f} GiB", "give Docker (or this machine) more"
+            "Docker must have a machine of 2 GiB or more, of which it sees at least 1.8",
+            f"{total / 1024**3:.1f} GiB",
+            "give Docker (or this machine) more memory",
         )
 
 

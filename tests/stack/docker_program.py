@@ -1,7 +1,8 @@
 """A stand-in for the ``docker`` program, for what no test machine has: no Compose, an engine too old, a daemon asleep.
 
 It is an executable on a ``PATH`` of its own. It knows no Docker: it gives the answers it was told, and writes down what
-it was asked. Like Compose it refuses a project file whose required variable is neither in the environment nor in ``.env``.
+it was asked. Like Compose it refuses a project file whose required variable is neither in the environment nor in ``.env``,
+or whose required file is missing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ def known(name):
     return name in os.environ or any(line.startswith(name + "=") for line in written)
 if "--file" in asked and not known("STACK_LOG_GROUP"):
     sys.exit("required variable STACK_LOG_GROUP is missing a value: run 'make up' first")
+if "--file" in asked and not os.path.exists(os.environ.get("STACK_MARK", ".stack/run-make-up-first")):
+    sys.exit("env file .stack/run-make-up-first not found")
 for answer in json.load(open(os.path.join(here, "answers.json"))):
     if all(word in asked for word in answer["to"]):
         break
@@ -110,6 +113,7 @@ def healthy_engine(services: list[str], volumes: dict[str, str], containers: lis
         containers: What ``docker compose ps`` tells.
     """
     configuration = {
+        "name": "p",
         "services": {"pipeline": {"image": "pipeline:local"}},
         "volumes": {key: {"name": name} for key, name in volumes.items()},
     }
@@ -121,7 +125,12 @@ def healthy_engine(services: list[str], volumes: dict[str, str], containers: lis
         Answer(("compose", "ps", "json"), "".join(json.dumps(each) + "\n" for each in containers)),
         Answer(("compose", "config", "--services"), "\n".join(services) + "\n"),
         Answer(("compose", "config", "json"), json.dumps(configuration)),
+        Answer(
+            ("run", "df -Pk /volume"),
+            "Filesystem 1024-blocks Used Available Capacity Mounted on\nx 9 1 8000000 2% /volume\n",
+        ),
         Answer(("volume", "ls"), "\n".join(volumes.values()) + "\n"),
+        Answer(("volume", "create")),
         Answer(("compose",)),
     ]
 

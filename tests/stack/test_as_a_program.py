@@ -81,3 +81,30 @@ def test_make_restore_without_a_file(copy: Path) -> None:
     done = _run(copy, ["make", "--no-print-directory", "restore"])
     assert done.returncode == 2
     assert done.stdout == "make restore needs a backup: make restore FILE=backups/stack-....tar\n"
+
+
+@pytest.mark.parametrize(
+    ("folder", "line", "asked"),
+    [
+        (True, "STACK_LOG_GROUP=0", True),
+        (True, "", True),
+        (False, "A=1\nSTACK_LOG_GROUP=0", True),
+        (False, "# STACK_LOG_GROUP", False),
+    ],
+)
+def test_make_purge(tmp_path: Path, *, folder: bool, line: str, asked: bool) -> None:
+    """The stack is removed where anything of it is left, and is no concern where nothing is."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    program = tmp_path / ".venv" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\necho "$@" >asked\n')
+    program.chmod(0o755)
+    (tmp_path / ".env").write_text(f"{line}\n")
+    if folder:
+        (tmp_path / ".stack").mkdir()
+    done = _run(tmp_path, ["make", "--no-print-directory", "purge", "YES=1"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "asked").exists() == asked
+    if asked:
+        assert (tmp_path / "asked").read_text() == "-m stack purge\n"
+    assert not (tmp_path / ".venv").exists()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ml_pipeline.settings import Settings, load_settings
 from stack.docker import StackError
-from stack.files import GENERATED, prepare
+from stack.files import GENERATED, forget, is_known, prepare
 from tests.support import ROOT
 
 LINE = b"STACK_LOG_GROUP="
@@ -106,11 +106,12 @@ def test_modes(root: Path, umask: int) -> None:
         **{f"secrets/{name}": "0o444" for name in GENERATED},
         "secrets/alertmanager": "0o755",
         **{f"secrets/alertmanager/{name}": "0o444" for name in ("smtp_password", "slack_webhook", "pagerduty_key")},
+        "run-make-up-first": "0o644",
         "alertmanager": "0o755",
         "alertmanager/alertmanager.yml": "0o644",
     }
     assert _mode(root / ".env") == 0o600
-    assert _mode(root / "ml_pipeline" / "logs") == 0o777 & ~umask
+    assert _mode(root / "ml_pipeline" / "logs") == 0o750
     assert os.umask(umask) == umask, "the process's own umask is as it was"
 
 
@@ -324,3 +325,41 @@ def test_full_disk(root: Path, mount: Callable[[Path, str], None]) -> None:
     subprocess.run(["mount", "-o", "remount,size=1m", str(root / ".stack")], check=True)
     prepare(root, load_settings())
     assert (root / ".stack/alertmanager/alertmanager.yml").stat().st_size > 1000
+
+
+def test_log_folder_that_is_there_stays_as_it_is(root: Path) -> None:
+    """It is somebody's: its mode is told of, not changed."""
+    folder = root / "ml_pipeline" / "logs"
+    folder.mkdir(parents=True)
+    folder.chmod(0o711)
+    prepare(root, load_settings())
+    assert _mode(folder) == 0o711
+
+
+@pytest.mark.parametrize("before", [b"", b"A=1\n", b"A=1\r\nB=2\r\n", b"# a note\n\n"])
+def test_forget(root: Path, before: bytes) -> None:
+    """What was written is gone, and `.env` is what it was; one that held nothing else is gone too."""
+    if before:
+        (root / ".env").write_bytes(before)
+        (root / ".env").chmod(0o640)
+    prepare(root, load_settings())
+    assert is_known(root)
+    forget(root)
+    assert not is_known(root)
+    assert not (root / ".stack").exists()
+    assert (root / ".env").exists() == bool(before)
+    if before:
+        assert (root / ".env").read_bytes() == before
+        assert _mode(root / ".env") == 0o640
+    forget(root)
+
+
+def test_forget_what_cannot_be_written(root: Path, mount: Callable[[Path, str], None]) -> None:
+    """What cannot be removed is one line."""
+    mount(root / ".stack", "size=1m")
+    prepare(root, load_settings())
+    with pytest.raises(StackError) as refused:
+        forget(root)
+    assert re.fullmatch(
+        re.escape(TOO_LITTLE).replace(r"\{\}", r".*\.stack: Device or resource busy"), str(refused.value)
+    )

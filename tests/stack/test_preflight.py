@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 
 from stack import docker as docker_module
 from stack import preflight
@@ -127,15 +129,58 @@ def test_engine_too_old(program: DockerProgram, ports: dict[str, str], version: 
 
 def test_too_little_memory(program: DockerProgram, ports: dict[str, str]) -> None:
     """Less than the stack lives in."""
-    program.tell(Answer(("info", "{{.MemTotal}}"), out=str(1024**3 * 3 // 2)))
-    assert _refused(ports) == "the stack needs 2 GiB of memory (got '1.5 GiB'); give Docker (or this machine) more"
+    program.tell(Answer(("info", "{{.MemTotal}}"), out=str(1024**3 * 17 // 10)))
+    assert _refused(ports) == (
+        "Docker must have a machine of 2 GiB or more, of which it sees at least 1.8 (got '1.7 GiB'); "
+        "give Docker (or this machine) more memory"
+    )
 
 
-@pytest.mark.parametrize("said", ["", "0", "<no value>", str(2 * 1024**3)])
+@pytest.mark.parametrize("said", ["", "0", "<no value>", str(1024**3 * 19 // 10), str(2 * 1024**3)])
 def test_memory_unknown_or_enough(program: DockerProgram, ports: dict[str, str], said: str) -> None:
-    """An engine that does not tell its memory is believed to have it."""
+    """A machine of 2 GiB, which reports less, is enough; an engine that does not tell is believed to have it."""
     program.tell(Answer(("info", "{{.MemTotal}}"), out=said))
     preflight.check(Compose(Path()), ports)
+
+
+@pytest.fixture
+def mounted(isolated: Path) -> Path:
+    """The folders that containers mount, each with a folder and a file in it, as a usual clone has them."""
+    for name in preflight.MOUNTED:
+        (isolated / name / "more").mkdir(parents=True)
+        (isolated / name / "more" / "file.yml").touch()
+        for path in (isolated / name, *(isolated / name).rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    return isolated
+
+
+def test_folders_that_containers_mount(program: DockerProgram, ports: dict[str, str], mounted: Path) -> None:
+    """What others can read is well; an editor's own files beside it, and its locks, are nobody's concern."""
+    (mounted / "prometheus" / ".rules.yml.swp").touch(0o600)
+    (mounted / "prometheus" / ".#rules.yml").symlink_to("nobody@nowhere")
+    preflight.check(Compose(mounted), ports)
+
+
+@pytest.mark.parametrize(("closed", "mode"), [("", 0o700), ("", 0o754), ("more", 0o750), ("more/file.yml", 0o640)])
+def test_folders_of_a_clone_under_a_strict_umask(
+    program: DockerProgram, ports: dict[str, str], mounted: Path, closed: str, mode: int
+) -> None:
+    """What a container's user could not read is named, with the command that mends it, before Docker is asked."""
+    for name in ("grafana/loki", "prometheus"):
+        (mounted / name / closed).chmod(mode)
+    shown = "/".join(filter(None, ("grafana/loki", closed)))
+    assert _refused(ports, mounted) == (
+        f"folders that containers mount must be readable by other users (got {shown!r}); "
+        "chmod -R go+rX grafana/loki prometheus"
+    )
+    assert program.asked() == []
+
+
+def test_mounted_folders_are_those_of_the_compose_file() -> None:
+    """Every folder of the project that the compose file binds is looked at."""
+    services = yaml.safe_load((ROOT / "docker-compose.infrastructure.yml").read_text("utf-8"))["services"].values()
+    bound = {str(volume).partition(":")[0] for service in services for volume in service.get("volumes", ())}
+    assert {each.removeprefix("./") for each in bound if each.startswith("./")} == set(preflight.MOUNTED)
 
 
 @pytest.mark.parametrize("name", preflight.PORTS)
@@ -233,9 +278,15 @@ def test_docker_hangs(program: DockerProgram) -> None:
     assert str(hung.value) == "Docker must answer (got 'docker info: nothing in 0.5 s'); restart the Docker daemon"
 
 
+def _ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what the compose file insists on."""
+    monkeypatch.setenv("STACK_LOG_GROUP", "0")
+    monkeypatch.setenv("STACK_MARK", os.devnull)
+
+
 def test_docker_fails(program: DockerProgram, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Docker said last is passed on, wherever it said it, and shortened."""
-    monkeypatch.setenv("STACK_LOG_GROUP", "0")
+    _ready(monkeypatch)
     for answer, shown in (
         (Answer(("x",), err="first\nlast\n \n", code=3), "last"),
         (Answer(("x",), out="on stdout", code=3), "on stdout"),
@@ -261,11 +312,21 @@ def test_compose_reads_stdin_and_every_profile(
     program: DockerProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Commands name the compose file, take input, and cover services whose profile is off where that is asked for."""
-    monkeypatch.setenv("STACK_LOG_GROUP", "0")
+    _ready(monkeypatch)
     program.tell(Answer(("x",), out=" said \n", reads=str(tmp_path / "given")))
     assert Compose(tmp_path).read("x", given=b"bytes", every_profile=True) == "said"
     assert (tmp_path / "given").read_bytes() == b"bytes"
     assert program.asked()[-1] == ["compose", "--file", docker_module.COMPOSE_FILE, "--profile", "*", "x"]
+
+
+def test_containers_before_and_since_compose_2_21(program: DockerProgram) -> None:
+    """Compose printed one array, and prints a line each now; without containers one prints `[]`, the other nothing."""
+    lines = ['{"Service": "a", "State": "running"}', '{"Service": "b", "State": "exited"}']
+    for out, services in (
+        ("\n".join(lines) + "\n", ["a", "b"]), (f"[{','.join(lines)}]\n", ["a", "b"]), ("[]\n", []), ("", []),
+    ):  # fmt: skip
+        program.tell(Answer(("ps", "json"), out))
+        assert [each["Service"] for each in Compose(Path()).containers()] == services
 
 
 def test_environment(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,20 +148,22 @@ def images() -> dict[str, str]:
 def copy(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A copy of the project with an ``.env``, before its first start; everything is removed at the end."""
     root = tmp_path_factory.mktemp("stack") / "project"
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
-    for name in filter(None, tracked.split("\0")):
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]  # a new file is not yet tracked
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+    for name in filter(None, names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
     project = f"test-{os.getpid()}"
     stack = Stack(root, images | LIVELY | {name: str(free_port()) for name in (*PORTS, "POSTGRES_PORT")})
-    stack.variables |= {"COMPOSE_PROJECT_NAME": project, "PIPELINE_IMAGE": f"{project}:local"}
+    stack.variables["COMPOSE_PROJECT_NAME"] = project
     (root / ".env").write_text("".join(f"{name}={value}\n" for name, value in stack.variables.items()))
     try:
         yield stack
     finally:
         if os.environ.get("KEEP_STACK") != "1":
             stack.run("purge")
-            subprocess.run(["docker", "image", "rm", f"{project}:local"], capture_output=True, check=False)
+            built = f"ml-pipeline-observability:{project}"
+            subprocess.run(["docker", "image", "rm", built], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def _healthy(stack: Stack) -> bool:
 
 
 def _remember(stack: Stack) -> dict[str, Any]:
-    """What must be the same afterwards: a series at a moment, lineage, boards, a silence, a pushed metric."""
+    """What must be the same afterwards: a series at a moment, lineage, boards, a silence, a pushed metric, the inbox."""
     at = eventually(lambda: stack.query(f"{COUNT} > 0"), seconds=60)[0]["value"][0]
     silence = {
         "matchers": [{"name": "alertname", "value": "Kept", "isRegex": False}],
@@ -55,7 +55,13 @@ def _remember(stack: Stack) -> dict[str, Any]:
     made = requests.post(url, json=silence, timeout=10).json()["silenceID"]
     push = f"{stack.url('PUSHGATEWAY_PORT')}/metrics/job/kept"
     assert requests.put(push, data="kept_metric 42\n", timeout=10).ok
+    assert _beside_the_mails(stack, "echo kept >kept").returncode == 0
     return {"at": at, "value": _value(stack, at), "lineage": _lineage(stack), "silence": made}
+
+
+def _beside_the_mails(stack: Stack, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the folder of Mailpit's database, as Mailpit's own user."""
+    return stack.compose("exec", "-T", "mailpit", "sh", "-c", f'cd "$(dirname "$MP_DATABASE")" && {command}')
 
 
 def _same(stack: Stack, before: dict[str, Any]) -> None:
@@ -65,6 +71,7 @@ def _same(stack: Stack, before: dict[str, Any]) -> None:
     found = requests.get(f"{stack.url('ALERTMANAGER_PORT')}/api/v2/silence/{before['silence']}", timeout=10).json()
     assert found["comment"] == "must survive"
     assert "kept_metric" in requests.get(f"{stack.url('PUSHGATEWAY_PORT')}/metrics", timeout=10).text
+    assert _beside_the_mails(stack, "cat kept && echo >>kept").stdout.startswith("kept")
     assert len(stack.grafana("/api/search?type=dash-db")) == 6
 
 
@@ -94,23 +101,59 @@ def test_a_killed_prometheus_has_what_it_held(stack: Stack) -> None:
     _same(stack, before)
 
 
+def _kill(stack: Stack, *services: str) -> None:
+    """`docker kill`, after which Docker leaves a container alone, whatever its restart policy."""
+    for service in services:
+        subprocess.run(["docker", "kill", stack.containers()[service]["Id"]], capture_output=True, check=True)
+
+
+def _down(stack: Stack) -> set[str]:
+    """The targets that an alert names."""
+    return {each["metric"]["job"] for each in stack.query('ALERTS{alertname="TargetDown",alertstate="firing"}')}
+
+
 def test_what_an_operator_kills_is_told(stack: Stack) -> None:
-    """`docker kill`, after which Docker leaves a container alone: an alert names each target, `make up` mends it."""
+    """Docker does not start again what was killed by `docker kill`: an alert names each target, `make up` mends it."""
     killed = {
         "loki": "loki",
         "node-exporter": "node",
         "pushgateway": "pushgateway",
         "alloy": "alloy",
         "pipeline": "ml-pipeline",
+        "grafana": "grafana",
     }
-    for service in killed:
-        subprocess.run(["docker", "kill", stack.containers()[service]["Id"]], capture_output=True, check=True)
-    down = lambda: {each["metric"]["job"] for each in stack.query('ALERTS{alertname="TargetDown",alertstate="firing"}')}  # noqa: E731
-    eventually(lambda: down() == set(killed.values()), seconds=120)
+    _kill(stack, *killed)
+    eventually(lambda: _down(stack) == set(killed.values()), seconds=120)
     mail = stack.mail("TargetDown", seconds=60)
     assert "what to do: " in mail["Text"]
+    assert not any(stack.containers()[service]["State"]["Running"] for service in killed)
     stack.up()
-    eventually(lambda: not down(), seconds=60)
+    eventually(lambda: not _down(stack), seconds=60)
+
+
+def test_what_carries_the_mail_is_killed(stack: Stack) -> None:
+    """Without Alertmanager and inbox the alerts stand in Prometheus; without that, nobody tells; `make up` mends all."""
+    _kill(stack, "alertmanager", "mailpit")
+    eventually(lambda: _down(stack) == {"alertmanager", "mailpit"}, seconds=120)
+    _kill(stack, "prometheus")
+    killed = ("alertmanager", "mailpit", "prometheus")
+    assert not any(stack.containers()[service]["State"]["Running"] for service in killed)
+    stack.up()
+    assert _healthy(stack)
+    eventually(lambda: not _down(stack), seconds=60)
+
+
+def test_a_log_folder_made_anew_needs_a_restart(stack: Stack) -> None:
+    """The shipper holds on to the folder it was given; `make restart SERVICE=alloy` gives it the one there is now."""
+    folder = stack.root / "ml_pipeline/logs"
+    look = ("exec", "-T", "alloy", "cat", "/var/log/ml_pipeline/host/ml_pipeline.log")
+    folder.rename(folder.with_name("logs-from-before"))
+    folder.mkdir()
+    (folder / "ml_pipeline.log").write_text("the new one\n")
+    assert stack.compose(*look).stdout != "the new one\n"
+    restarted = stack.run("restart", "alloy")
+    assert restarted.returncode == 0, restarted.stderr
+    assert stack.compose(*look).stdout == "the new one\n"
 
 
 def test_down_and_up(stack: Stack) -> None:
@@ -155,3 +198,4 @@ def test_backup_into_an_empty_stack(stack: Stack, tmp_path: Path) -> None:
     assert (stack.root / ".stack/secrets/grafana_admin_password").read_text() == password
     _same(stack, before)
     assert _value(stack, time.time()) > 0
+    assert set(stack.containers()) <= {*LONG_RUNNING, "dashboards"}, "what no profile asks for is not made"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 
@@ -93,6 +94,23 @@ def test_a_changed_env_is_applied(stack: Stack) -> None:
     stack.up()
     status = requests.get(f"{stack.url('ALERTMANAGER_PORT')}/api/v2/status", timeout=10).json()
     assert "to: ops@localhost" in status["config"]["original"]
+
+
+def test_an_edited_source_is_built_from_what_is_there(stack: Stack) -> None:
+    """After an edit of the package, neither its requirements nor the build backend is fetched again."""
+    source = stack.root / "ml_pipeline/__init__.py"
+    before = source.read_text()
+    try:
+        source.write_text(before + "\n# edited\n")
+        build = stack.compose("--progress", "plain", "build", "pipeline")
+    finally:
+        source.write_text(before)
+    assert build.returncode == 0, build.stderr
+    said = build.stdout + build.stderr
+    steps = dict(re.findall(r"^(#\d+) \[.*\] RUN (.*)$", said, re.MULTILINE))
+    built_anew = [step for number, step in steps.items() if f"{number} CACHED" not in said]
+    assert any("--no-index" in step for step in built_anew), steps
+    assert not [step for step in built_anew if "--require-hashes" in step]
 
 
 def test_a_broken_rule_file_is_named(stack: Stack) -> None:
