@@ -12,12 +12,15 @@ from ml_pipeline.config._metric_specs import METRICS, PREFIX
 __all__ = [
     "FIRING",
     "MODEL",
+    "OVER_SECONDS",
     "WATCHDOG",
+    "alive",
     "at_least_zero",
     "failing_now",
     "grown",
     "in_range",
     "last",
+    "living",
     "now",
     "quantile",
     "quantile_in_range",
@@ -32,6 +35,9 @@ MODEL: Final = 'model=~"$model"'
 FIRING: Final = 'ALERTS{alertstate="firing", alertname!="Watchdog", pipeline=~"$pipeline|"}'
 """Alerts that fire: those of the chosen pipelines, and those of the stack, which have no pipeline."""
 WATCHDOG: Final = 'ALERTS{alertname="Watchdog", alertstate="firing"}'
+OVER_SECONDS: Final = 60
+"""What was pushed longer ago than this is of a job that is over; one that runs pushes every few seconds."""
+_OVER: Final = f"push_time_seconds < time() - {OVER_SECONDS}"
 _LAST_SUCCESS: Final = "operation_last_success_timestamp_seconds"
 _LAST_FAILURE: Final = "operation_last_failure_timestamp_seconds"
 
@@ -60,6 +66,16 @@ def now(name: str, by: str = "", where: str = "", *, how: str = "max") -> str:
     return _over(how, by, selector(name, where))
 
 
+def living(name: str, by: str = "", where: str = "", *, how: str = "max") -> str:
+    """As `now`, of processes that live: a Pushgateway holds what a job last said for ever, also of its memory."""
+    return _over(how, by, alive(selector(name, where)))
+
+
+def alive(expression: str) -> str:
+    """An expression without the series that were pushed by a job that is over."""
+    return f"{expression} unless on (job, instance) ({_OVER})"
+
+
 def rate(name: str, by: str = "", where: str = "") -> str:
     """How fast a counter grows, a second."""
     return _over("sum", by, f"rate({selector(name, where)}[$__rate_interval])")
@@ -80,9 +96,18 @@ def share(name: str, where: str, among: str = "") -> str:
 
 
 def grown(series: str, by: str = "") -> str:
-    """As `in_range`, for any counter; *series* is its selector."""
-    known = f"(increase({series}[$__range]) and {series} offset $__range)"
-    return _over("sum", by, f"{known} or max_over_time({series}[$__range])")
+    """As `in_range`, for any counter; *series* is its selector.
+
+    A series that is not there as the range begins was born in it, if its target or its push was there; that counts in
+    full. Else a scrape was missed, or the Pushgateway was away: then a series that was seen in the day before is no
+    newborn, and only what it grew counts.
+    """
+    reached = "up offset $__range == 1 or push_time_seconds offset $__range"
+    missed = f"max_over_time({series}[1d] offset $__range) unless on (job, instance) ({reached})"
+    known = f"({series} offset $__range or ({missed}))"
+    return _over(
+        "sum", by, f"(increase({series}[$__range]) and {known}) or (max_over_time({series}[$__range]) unless {known})"
+    )
 
 
 def quantile(share: float, name: str, by: str = "", where: str = "") -> str:

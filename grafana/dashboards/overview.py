@@ -21,6 +21,10 @@ _OF_STEP: Final = explore_url(
     f'{{job="ml_pipeline", pipeline="{_PIPELINE}"}} | json kind="context.kind" '
     '| kind="${__data.fields.kind:percentencode}"'
 )
+_REPORTS: Final = Scale(
+    ((None, "red"), (1, "green"), (2, "text")),
+    {"0": ("no", "red"), "1": ("yes", "green"), "2": ("its job is over", "text")},
+)
 _STATE: Final = Scale(((None, "green"), (1, "red")), {"0": ("fine", "green")})
 
 FINE_NOW: Final = (
@@ -44,8 +48,8 @@ FINE_NOW: Final = (
     ),
     words(
         "Pipelines reporting",
-        f"count({q.now('operations_in_progress', 'pipeline')})",
-        about="Pipelines whose metrics Prometheus has now, scraped or pushed.",
+        f"count({q.living('operations_in_progress', 'pipeline')})",
+        about="Pipelines with a process that reports now: scraped, or a job that pushed within the last minute.",
         unit="suffix: reporting",
         empty="no pipeline reports",
         runbook="PipelineAbsent",
@@ -125,9 +129,10 @@ WHERE: Final = (
             Column("Failing steps", q.failing_now(), scale=_STATE),
             Column(
                 "Reports",
-                f"({q.now('operations_in_progress', 'pipeline')} >= bool 0) "
+                f"({q.living('operations_in_progress', 'pipeline')} >= bool 0) "
+                f"or 2 * ({q.now('operations_in_progress', 'pipeline')} >= bool 0) "
                 f"or 0 * max by (pipeline) (max_over_time({q.selector('operations_in_progress')}[$__range]))",
-                scale=YES_OR_NO,
+                scale=_REPORTS,
             ),
             Column("Last success", q.last("pipeline", _RUN), AGO),
             Column("Last failure", q.last("pipeline", of="failure"), AGO),
@@ -151,7 +156,7 @@ WHERE: Final = (
             Column("Failed", q.in_range("operations_total", "pipeline, kind", 'status="fail"')),
             Column("Cancelled", q.in_range("operations_total", "pipeline, kind", 'status=~"cancel|abandon"')),
             Column("95 % took", q.quantile_in_range(0.95, "operation_duration_seconds", "pipeline, kind"), "s", 2),
-            Column("Running", q.now("operations_in_progress", "pipeline, kind", how="sum")),
+            Column("Running", q.living("operations_in_progress", "pipeline, kind", how="sum")),
         ],
         sort="Failed",
         links=[link("Lines of this kind of step", _OF_STEP)],
@@ -172,7 +177,7 @@ WHERE: Final = (
     ),
     lines(
         "How far the running step is",
-        {"{{pipeline}} {{kind}}": q.now("operation_progress_ratio", "pipeline, kind")},
+        {"{{pipeline}} {{kind}}": q.living("operation_progress_ratio", "pipeline, kind")},
         high=1,
         w=8,
         about="Done share of the operation that last reported progress. A line that lies still is a step that hangs.",

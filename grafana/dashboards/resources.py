@@ -22,7 +22,8 @@ _REAL: Final = '{fstype!~"tmpfs|ramfs|overlay|squashfs|fuse.*", mountpoint!~"/(d
 _DISK_FREE: Final = f"node_filesystem_avail_bytes{_REAL} / node_filesystem_size_bytes{_REAL}"
 _NOT_FILLING: Final = Scale(((None, "text"),), nothing="not filling")
 _FREE: Final = q.selector("disk_free_bytes")
-_FULL_IN: Final = f"min by (path) ({_FREE} / (-1 * (deriv({_FREE}[$__range]) < 0)))"
+_CHANGE: Final = q.alive(f"deriv({_FREE}[$__range])")
+_FULL_IN: Final = f"min by (path) ({_FREE} / (-1 * (({_CHANGE}) < 0)))"
 
 FINE_NOW: Final = (
     words(
@@ -60,7 +61,7 @@ FINE_NOW: Final = (
     ),
     words(
         "Pipelines: processor",
-        f"sum({q.now('process_cpu_ratio', 'pipeline')})",
+        f"sum({q.living('process_cpu_ratio', 'pipeline')})",
         w=3,
         decimals=2,
         about="Processor cores that the pipelines keep busy, at their last samples. A training may use all.",
@@ -71,7 +72,7 @@ FINE_NOW: Final = (
     ),
     words(
         "Pipelines: memory",
-        f"sum({q.now('process_resident_memory_bytes', 'pipeline')})",
+        f"sum({q.living('process_resident_memory_bytes', 'pipeline')})",
         w=3,
         decimals=1,
         about="Resident memory of the pipelines, at their last samples.",
@@ -117,7 +118,7 @@ FINE_NOW: Final = (
 SINCE_WHEN: Final = (
     lines(
         "Processor, each pipeline",
-        {"{{pipeline}}": q.now("process_cpu_ratio", "pipeline", how="sum")},
+        {"{{pipeline}}": q.living("process_cpu_ratio", "pipeline", how="sum")},
         w=8,
         about="Cores that a pipeline keeps busy; 1 is one core.",
         unit="suffix: cores",
@@ -127,7 +128,7 @@ SINCE_WHEN: Final = (
     ),
     lines(
         "Memory, each pipeline",
-        {"{{pipeline}}": q.now("process_resident_memory_bytes", "pipeline", how="sum")},
+        {"{{pipeline}}": q.living("process_resident_memory_bytes", "pipeline", how="sum")},
         w=8,
         about="Resident memory of a pipeline's processes. A line that only climbs is a leak.",
         unit="bytes",
@@ -163,7 +164,7 @@ SINCE_WHEN: Final = (
     lines(
         "Memory that is left",
         {
-            "as a pipeline sees it": q.now("system_memory_available_bytes", how="min"),
+            "as a pipeline sees it": q.living("system_memory_available_bytes", how="min"),
             "host {{instance}}": "min by (instance) (node_memory_MemAvailable_bytes)",
         },
         w=8,
@@ -175,7 +176,7 @@ SINCE_WHEN: Final = (
     ),
     lines(
         "Disk space that is left",
-        {"{{path}}": q.now("disk_free_bytes", "path", how="min")},
+        {"{{path}}": q.living("disk_free_bytes", "path", how="min")},
         w=8,
         about="Free bytes where the pipelines write their logs and data.",
         unit="bytes",
@@ -190,10 +191,10 @@ WHERE: Final = (
         "Each pipeline",
         ["pipeline"],
         [
-            Column("Cores", q.now("process_cpu_ratio", "pipeline", how="sum"), "short", 2),
-            Column("Memory", q.now("process_resident_memory_bytes", "pipeline", how="sum"), "bytes", 1),
-            Column("Read", q.now("process_read_bytes", "pipeline", how="sum"), "bytes", 1),
-            Column("Written", q.now("process_written_bytes", "pipeline", how="sum"), "bytes", 1),
+            Column("Cores", q.living("process_cpu_ratio", "pipeline", how="sum"), "short", 2),
+            Column("Memory", q.living("process_resident_memory_bytes", "pipeline", how="sum"), "bytes", 1),
+            Column("Read", q.living("process_read_bytes", "pipeline", how="sum"), "bytes", 1),
+            Column("Written", q.living("process_written_bytes", "pipeline", how="sum"), "bytes", 1),
         ],
         sort="Memory",
         w=8,
@@ -207,11 +208,9 @@ WHERE: Final = (
         "Each disk",
         ["path"],
         [
-            Column("Free", q.now("disk_free_bytes", "path", how="min"), "bytes", 1),
-            Column("Change a day", f"86400 * min by (path) (deriv({_FREE}[$__range]))", "bytes", 1),
-            Column(
-                "Full in", f"min by (path) ({_FREE} / (-1 * (deriv({_FREE}[$__range]) < 0)))", "s", scale=_NOT_FILLING
-            ),
+            Column("Free", q.living("disk_free_bytes", "path", how="min"), "bytes", 1),
+            Column("Change a day", f"86400 * min by (path) ({_CHANGE})", "bytes", 1),
+            Column("Full in", _FULL_IN, "s", scale=_NOT_FILLING),
         ],
         w=8,
         about="Space where the pipelines write, how it changes at the pace of this range, and when it would be gone. "
@@ -283,7 +282,7 @@ THE_MONITORING: Final = (
     rows(
         "Versions",
         ["version", "python"],
-        [Column("Processes", f"count by (version, python) ({q.selector('build_info')})")],
+        [Column("Processes", f"count by (version, python) ({q.alive(q.selector('build_info'))})")],
         about="Versions of this package and of Python that run now. More than one row: an update is half done.",
         unit="short",
         empty="no pipeline reports",

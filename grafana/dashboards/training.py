@@ -124,7 +124,7 @@ SINCE_WHEN: Final = (
     ),
     lines(
         "Epoch",
-        {"{{model}}": q.now("training_epoch", "model", q.MODEL)},
+        {"{{model}}": q.living("training_epoch", "model", q.MODEL)},
         about="Epoch that the running training has reached. A line that lies still is a training that hangs, or ended.",
         unit="short",
         empty="no training reports epochs",

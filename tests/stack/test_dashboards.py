@@ -30,7 +30,7 @@ TITLES = {
 MOST_PANELS = 25
 GRID = 24
 PANELS_OF_GRAFANA_10 = {"stat", "timeseries", "state-timeline", "table", "bargauge", "heatmap", "logs"}
-NOT_OURS = re.compile(r"(node|prometheus|alertmanager)_\w+|up|scrape_duration_seconds|ALERTS|ALERTS_FOR_STATE")
+NOT_OURS = re.compile(r"(node|prometheus|alertmanager)_\w+|up|(push_time|scrape_duration)_seconds|ALERTS(_FOR_STATE)?")
 STREAM_LABELS = {"job", "level", "pipeline", "channel"}
 FROM_OTHERS = {
     "instance",
@@ -278,7 +278,8 @@ class TestQueries:
             asked_once = panel["type"] not in {"timeseries", "state-timeline", "heatmap"}
             assert target["instant"] is asked_once, (uid, panel["title"])
             window = "$__range" if asked_once else "$__rate_interval"
-            for found in re.findall(r"\[([^\]:]+)(?::[^\]]*)?\]", target["expr"]):
+            asked = target["expr"].replace("[1d] offset $__range", "")  # what was there before the range
+            for found in re.findall(r"\[([^\]:]+)(?::[^\]]*)?\]", asked):
                 assert found == window, (uid, panel["title"])
 
     def test_counters_are_never_shown_bare(self) -> None:

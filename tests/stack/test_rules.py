@@ -26,11 +26,14 @@ ALERTS = {
     *("PipelineFailure", "StepTooSlow", "PipelineSilent", "PipelineAbsent", "IngestionErrors", "StaleData"),
     *("TrainingFailure", "ModelPerformanceDown", "DataDrift", "DataQuality", "PredictionErrors", "PredictionLatency"),
     *("HighCpu", "HighMemory", "HostMemoryLow", "DiskFilling", "TelemetryErrors", "LogRecordsDropped", "TargetDown"),
-    *("NotificationsFailing", "RuleEvaluationFailing", "ConfigReloadFailed", "Watchdog"),
+    *("PipelineRestarting", "NotificationsFailing", "RuleEvaluationFailing", "ConfigReloadFailed", "Watchdog"),
 }
 OF_PIPELINES = {"processing_failure", "resource_threshold", "data_quality", "model_performance", "data_drift"}
 SEVERITIES = {"info", "warning", "critical"}
-RESOLVING = {"PipelineFailure", "TrainingFailure", "TargetDown", "PipelineAbsent", "DataDrift", "ConfigReloadFailed"}
+RESOLVING = {
+    *("PipelineFailure", "TrainingFailure", "PipelineRestarting", "TargetDown", "PipelineAbsent", "DataDrift"),
+    *("ConfigReloadFailed", "HighCpu"),
+}
 SAMPLES = {"counter": [""], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
 BY_PROMETHEUS = {"job", "instance", "le"}
 

@@ -137,7 +137,7 @@ def test_the_resolved_mail_follows(stack: Stack) -> None:
     assert stack.run("example", "--trees", "2", ML_PIPELINE_NAME="mended").returncode == 0
     trained = 'ml_pipeline_operations_total{pipeline="mended",job="mended",kind="training",status="complete"} == 1'
     eventually(lambda: stack.query(trained), seconds=60)  # what was pushed is on the boards
-    stack.mail("[RESOLVED] TrainingFailure in mended", seconds=120)
+    stack.mail("[RESOLVED] TrainingFailure in mended", seconds=240)
 
 
 def test_the_mail_names_a_page_that_is_served(stack: Stack) -> None:
