@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     log_dir: Path = Field(Path("ml_pipeline/logs"), description="Folder of the log files.")
     data_dir: Path = Field(
         Path("ml_pipeline/data_storage"),
-        description="Folder of lineage, the alert outbox and the files of each run.",
+        description="Folder of lineage, the alert outbox, what failed of late and the files of each run.",
     )
     artifact_dir: Path = Field(Path("artifacts"), description="Folder of the models.")
 

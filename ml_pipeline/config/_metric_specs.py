@@ -64,7 +64,7 @@ METRICS: Final[Mapping[str, MetricSpec]] = MappingProxyType(
             _gauge(
                 "operation_last_failure_timestamp_seconds",
                 "pipeline kind",
-                "When an operation of this kind last failed, in seconds since the Unix epoch.",
+                "When an operation of this kind last failed, or was found killed, in seconds since the Unix epoch.",
             ),
             _gauge(
                 "operation_progress_ratio", "pipeline kind", "Done share of the operation that last reported, 0 to 1."

@@ -66,7 +66,7 @@ class PipelineMetrics:
     Args:
         registry: Where to register.
         tally: Plain integers that some of the counters are read from.
-        failures: Remembers the failures of earlier processes.
+        failures: Remembers what failed in earlier processes.
 
     Raises:
         ValueError: If *registry* already holds these metrics.
@@ -167,8 +167,10 @@ class PipelineMetrics:
 
     def _prepare(self, pipeline: str) -> None:
         self._prepared.add(pipeline)
-        for kind, time in self._failures.of(pipeline).items():
-            self._child("operation_last_failure_timestamp_seconds", pipeline, kind).set(time)
+        for kind, ends in self._failures.of(pipeline).items():
+            self._child("operation_last_failure_timestamp_seconds", pipeline, kind).set(ends.failure)
+            if ends.success is not None:
+                self._child("operation_last_success_timestamp_seconds", pipeline, kind).set(ends.success)
         for edge in _EDGES:
             self._child("lineage_edges_total", edge)
         for kind in OPERATIONS:
@@ -214,8 +216,8 @@ class PipelineMetrics:
         if event.type == "complete":
             self._child("operation_last_success_timestamp_seconds", pipeline, kind).set(event.time)
             self._child("operation_progress_ratio", pipeline, kind).set(1)
-            self._failures.made_good(pipeline, kind)
-        elif event.type == "fail":
+            self._failures.succeeded(pipeline, kind, event.time)
+        elif event.type == "fail" or (event.type == "abandon" and event.attributes.get("earlier_process")):
             self._child("operation_last_failure_timestamp_seconds", pipeline, kind).set(event.time)
             self._failures.failed(pipeline, kind, event.time)
         rule = _RULES.get(kind)

@@ -1,10 +1,11 @@
-"""A failure outlives the process that had it, until the same kind of operation succeeds."""
+"""A failure outlives the process that had it, and so does the success that made it good."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import ml_pipeline
 from ml_pipeline import _runtime
 from ml_pipeline._tally import Tally
 from ml_pipeline.config._events import OperationEvent
-from ml_pipeline.config._metric_failures import OpenFailures
+from ml_pipeline.config._metric_failures import Ends, OpenFailures
 from ml_pipeline.config.prometheus_metrics import PipelineMetrics
 
 FAILING = """
@@ -31,9 +32,11 @@ from prometheus_client import REGISTRY
 from ml_pipeline.config.operation_logger import operation_logger
 with operation_logger.operation("ingestion"):
     pass
-print(REGISTRY.get_sample_value("ml_pipeline_operation_last_failure_timestamp_seconds",
-                                {"pipeline": "nightly", "kind": "training"}))
+for end in ("failure", "success"):
+    name = f"ml_pipeline_operation_last_{end}_timestamp_seconds"
+    print(REGISTRY.get_sample_value(name, {"pipeline": "nightly", "kind": "training"}))
 """
+KILLED = FAILING.replace('raise ValueError("no labels")', "import os; os.kill(os.getpid(), 9)")
 
 
 def _run(code: str) -> subprocess.CompletedProcess[str]:
@@ -46,27 +49,53 @@ def _run(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_process_tells_of_the_failure_of_the_one_before_it(isolated: Path) -> None:
-    """It has the time of that failure, of that kind alone, until a process succeeds at that kind."""
-    assert _run(TELLING).stdout.strip() == "None"
+def _told() -> list[float | None]:
+    """When training failed and succeeded, as a new process tells."""
+    return [None if line == "None" else float(line) for line in _run(TELLING).stdout.split()]
+
+
+def test_a_process_tells_of_the_failure_of_the_one_before_it() -> None:
+    """It has the time of that failure, and, once a process has succeeded since, the time of that too."""
+    assert _told() == [None, None]
+    began = time.time()
     assert _run(FAILING).returncode == 1
-    (kept,) = isolated.rglob("*.training.json")
-    failed = kept.stat().st_mtime
-    assert float(_run(TELLING).stdout) == pytest.approx(failed, abs=5.0)
+    failed, _ = _told()
+    assert failed is not None
+    assert began < failed < time.time()
+    assert _told() == [failed, None]
     assert _run(SUCCEEDING).returncode == 0
-    assert not kept.exists()
-    assert _run(TELLING).stdout.strip() == "None"
+    again, succeeded = _told()
+    assert again == failed
+    assert succeeded is not None
+    assert failed < succeeded < time.time()
 
 
-def _metrics(pipeline: str = "test") -> tuple[PipelineMetrics, Any]:
+def test_what_a_kill_left_open_is_a_failure() -> None:
+    """The next process finds it, and tells of it like of a step that failed."""
+    began = time.time()
+    assert _run(KILLED).returncode == -9
+    failed, succeeded = _told()
+    assert failed is not None
+    assert began < failed < time.time()
+    assert succeeded is None
+
+
+NOW = 1705314700.5
+WEEK_SECONDS = 7 * 86_400
+
+
+def _failures() -> OpenFailures:
+    return OpenFailures(now=lambda: NOW)
+
+
+def _metrics(failures: OpenFailures | None = None) -> tuple[PipelineMetrics, Any]:
     registry = CollectorRegistry()
+    metrics = PipelineMetrics(registry, Tally(), failures or _failures())
     name = "ml_pipeline_operation_last_failure_timestamp_seconds"
-    return PipelineMetrics(registry, Tally()), lambda kind: registry.get_sample_value(
-        name, {"pipeline": pipeline, "kind": kind}
-    )
+    return metrics, lambda kind: registry.get_sample_value(name, {"pipeline": "test", "kind": kind})
 
 
-def _end(type_: Any, kind: Any, time: float = 1705314700.5, pipeline: str = "test") -> OperationEvent:
+def _end(type_: Any, kind: Any, time: float = NOW, pipeline: str = "test") -> OperationEvent:
     return OperationEvent(type=type_, kind=kind, name=kind, duration_seconds=0.3, time=time, pipeline=pipeline)
 
 
@@ -76,52 +105,68 @@ def test_only_the_same_kind_of_the_same_pipeline_makes_good() -> None:
     before(_end("fail", "training"))
     before(_end("complete", "custom"))
     before(_end("complete", "training", pipeline="other"))
+    assert _failures().of("test") == {"training": Ends(NOW)}
     after, failure_of = _metrics()
     after(_end("complete", "ingestion"))
-    assert failure_of("training") == 1705314700.5
+    assert failure_of("training") == NOW
     assert failure_of("ingestion") is None
 
 
-def test_the_latest_failure_counts() -> None:
-    """A second failure of a kind replaces the first."""
+def test_the_latest_failure_and_the_first_success_after_it_count() -> None:
+    """A second failure of a kind replaces the first, made good or not; later successes change nothing."""
     metrics, _ = _metrics()
-    metrics(_end("fail", "training", 1705314700.0))
-    metrics(_end("fail", "training", 1705314800.0))
-    assert OpenFailures().of("test") == {"training": 1705314800.0}
+    for type_, at in (("fail", 1.0), ("complete", 2.0), ("fail", 3.0)):
+        metrics(_end(type_, "training", NOW + at))
+    assert _failures().of("test") == {"training": Ends(NOW + 3)}
+    metrics(_end("complete", "training", NOW + 4))
+    metrics(_end("complete", "training", NOW + 5))
+    assert _failures().of("test") == {"training": Ends(NOW + 3, NOW + 4)}
+
+
+def test_after_a_week_nobody_tells_of_it() -> None:
+    """A step that is no longer done is not red for ever: its file goes."""
+    failures = _failures()
+    failures.failed("test", "deployment", NOW - WEEK_SECONDS - 1)
+    failures.failed("test", "training", NOW - WEEK_SECONDS + 1)
+    assert set(failures.of("test")) == {"training"}
+    assert [path.name.split(".")[1] for path in _runtime.settings().data_dir.rglob("*.json")] == ["training"]
 
 
 @given(st.text(st.characters(), max_size=300), st.integers(0, 4_000_000_000))
 def test_any_name_of_a_pipeline(pipeline: str, seconds: int) -> None:
     """Names with slashes, dots, line ends and lone surrogates are kept apart like any other."""
     folder = Path("failures")
-    failures = OpenFailures(lambda: folder)
+    failures = OpenFailures(lambda: folder, now=lambda: float(seconds))
     failures.failed(pipeline, "training", float(seconds))
-    assert failures.of(pipeline) == {"training": float(seconds)}
+    assert failures.of(pipeline) == {"training": Ends(float(seconds))}
     assert failures.of(pipeline + "x") == {}
-    failures.made_good(pipeline, "training")
-    assert failures.of(pipeline) == {}
-    assert not list(folder.iterdir())
+    failures.succeeded(pipeline, "training", seconds + 1.0)
+    assert failures.of(pipeline) == {"training": Ends(float(seconds), seconds + 1.0)}
 
 
-@pytest.mark.parametrize("content", [b"", b'{"kind": "training", "ti', b"[]", b'{"kind": "training", "time": "soon"}'])
-def test_a_broken_file_is_passed_by(content: bytes) -> None:
-    """What a full disk cut off tells nothing, and stops nothing."""
-    failures = OpenFailures()
-    failures.failed("test", "training", 1.0)
-    failures.failed("test", "custom", 2.0)
-    (path,) = _runtime.settings().data_dir.rglob("*.training.json")
-    path.write_bytes(content)
-    assert failures.of("test") == {"custom": 2.0}
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"kind": "training", "fai', b"[]", b'{"kind": "training"}', b'{"kind": "training", "failure": "soon"}'],
+)
+def test_a_broken_file_tells_nothing(content: bytes) -> None:
+    """What a full disk cut off stops nothing, and goes with the next success or the next start."""
+    failures = _failures()
+    for clear in (lambda: failures.of("test"), lambda: failures.succeeded("test", "training", NOW)):
+        failures.failed("test", "training", NOW)
+        failures.failed("test", "custom", NOW)
+        (path,) = _runtime.settings().data_dir.rglob("*.training.json")
+        path.write_bytes(content)
+        clear()
+        assert not path.exists()
+        assert failures.of("test") == {"custom": Ends(NOW)}
 
 
-def test_a_folder_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_stops_nothing() -> None:
     """The metrics move all the same, and the trouble is counted."""
     ml_pipeline.configure(strict=False)
-    blocked = Path("blocked")
-    blocked.write_text("a file where the folder should be")
-    metrics, failure_of = _metrics()
-    monkeypatch.setattr(metrics, "_failures", OpenFailures(lambda: blocked / "failed"))
+    Path("blocked").write_text("a file where the folder should be")
+    metrics, failure_of = _metrics(OpenFailures(lambda: Path("blocked/failed")))
     metrics(_end("fail", "training"))
     metrics(_end("complete", "ingestion"))
-    assert failure_of("training") == 1705314700.5
+    assert failure_of("training") == NOW
     assert _runtime.tally.telemetry_errors["open_failures", "NotADirectoryError"] >= 1
