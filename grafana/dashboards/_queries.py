@@ -98,16 +98,20 @@ def share(name: str, where: str, among: str = "") -> str:
 def grown(series: str, by: str = "") -> str:
     """As `in_range`, for any counter; *series* is its selector.
 
-    A series that is not there as the range begins was born in it, if its target or its push was there; that counts in
-    full. Else a scrape was missed, or the Pushgateway was away: then a series that was seen in the day before is no
-    newborn, and only what it grew counts.
+    A series that is not there as the range begins was born in it, if its target or its push was there, or if every
+    process seen in the range is younger than that; then it counts in full. Else a scrape was missed, or the Pushgateway
+    was away: then a series that was seen in the day before is no newborn, and only what it grew counts.
+
+    What was born and then began anew, with its process, counts its least value and what it grew: a little less than
+    the truth if it fell below the value that it was born with. Without that its highest value is the truth.
     """
-    reached = "up offset $__range == 1 or push_time_seconds offset $__range"
+    young = "min_over_time(process_start_time_seconds[$__range]) > time() - $__range_s"
+    reached = f"up offset $__range == 1 or push_time_seconds offset $__range or {young}"
     missed = f"max_over_time({series}[1d] offset $__range) unless on (job, instance) ({reached})"
     known = f"({series} offset $__range or ({missed}))"
-    return _over(
-        "sum", by, f"(increase({series}[$__range]) and {known}) or (max_over_time({series}[$__range]) unless {known})"
-    )
+    anew = f"increase({series}[$__range]) + min_over_time({series}[$__range]) and resets({series}[$__range]) > 0"
+    newborn = f"({anew} or max_over_time({series}[$__range])) unless {known}"
+    return _over("sum", by, f"(increase({series}[$__range]) and {known}) or ({newborn})")
 
 
 def quantile(share: float, name: str, by: str = "", where: str = "") -> str:

@@ -19,7 +19,14 @@ _SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}")
 _MATCHER_LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
 _WORDS = frozenset({"and", "or", "unless", "bool", "offset", "by", "without", "on", "ignoring", "inf", "nan"})
 
-VARIABLES = {"$__rate_interval": "1m", "$__interval": "1m", "$__range": "1h", "$pipeline": ".+", "$model": ".+"}
+VARIABLES = {
+    "$__rate_interval": "1m",
+    "$__interval": "1m",
+    "$__range": "1h",
+    "$__range_s": "3600",
+    "$pipeline": ".+",
+    "$model": ".+",
+}
 """What Grafana would put in place of its variables."""
 
 

@@ -79,6 +79,32 @@ def answer(folder: Path, query: str, series: Series, at: str, expected: float | 
             5,
             id="and then the job ran",
         ),
+        pytest.param(
+            {
+                series_of(COUNTER, SCRAPED): "1+0x100 stale _x28 1+0x60",
+                f"up{{{SCRAPED}}}": "1+0x100 0+0x28 1+0x60",
+                f"process_start_time_seconds{{{SCRAPED}}}": "60+0x100 stale _x28 7790+0x60",
+            },
+            1,
+            id="the target was down as the range began, and the process that came up met the error anew",
+        ),
+        pytest.param(
+            {
+                series_of(COUNTER, SCRAPED): "500+0x110 stale _x13 500+0x20 3+0x49",
+                f"up{{{SCRAPED}}}": "1+0x110 0+0x13 1+0x70",
+                f"process_start_time_seconds{{{SCRAPED}}}": "60+0x110 stale _x13 60+0x20 8730+0x49",
+            },
+            3,
+            id="scrapes were missed as the range began, and the process was started anew later",
+        ),
+        pytest.param(
+            {
+                series_of(COUNTER, SCRAPED): "_x150 0 5000+0x9 stale _x3 0 4000+0x20",
+                f"up{{{SCRAPED}}}": "1+0x160 0+0x3 1+0x40",
+            },
+            9000,
+            id="born, and born again with the next process",
+        ),
     ],
 )
 def test_what_is_counted_in_the_range(tmp_path: Path, series: Series, expected: float) -> None:

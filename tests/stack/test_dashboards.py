@@ -30,7 +30,9 @@ TITLES = {
 MOST_PANELS = 25
 GRID = 24
 PANELS_OF_GRAFANA_10 = {"stat", "timeseries", "state-timeline", "table", "bargauge", "heatmap", "logs"}
-NOT_OURS = re.compile(r"(node|prometheus|alertmanager)_\w+|up|(push_time|scrape_duration)_seconds|ALERTS(_FOR_STATE)?")
+NOT_OURS = re.compile(
+    r"(node|prometheus|alertmanager)_\w+|up|(push_time|process_start_time|scrape_duration)_seconds|ALERTS(_FOR_STATE)?"
+)
 STREAM_LABELS = {"job", "level", "pipeline", "channel"}
 FROM_OTHERS = {
     "instance",
@@ -196,7 +198,7 @@ class TestVariables:
     @pytest.mark.parametrize("board", BOARDS, ids=list(TITLES))
     def test_every_variable_used_is_there(self, board: dict[str, Any]) -> None:
         """No query or link names a variable that the board lacks, and none is there for nothing."""
-        built_in = {"__rate_interval", "__interval", "__range", "__from", "__to", "__data", "__all"}
+        built_in = {"__rate_interval", "__interval", "__range", "__range_s", "__from", "__to", "__data", "__all"}
         used = set(re.findall(r"\$\{?(\w+)", json.dumps(board))) - built_in
         assert used == {each["name"] for each in board["templating"]["list"]}
 
@@ -285,7 +287,7 @@ class TestQueries:
     def test_counters_are_never_shown_bare(self) -> None:
         """target-counter-agg: a total is grown from, counted from 0, or only a witness that it is 0."""
         allowed = re.compile(
-            r"(?:rate|increase|max_over_time)\(NAME(?:\{[^}]*\})?\[|NAME(?:\{[^}]*\})? offset|"
+            r"(?:rate|increase|resets|(?:max|min)_over_time)\(NAME(?:\{[^}]*\})?\[|NAME(?:\{[^}]*\})? offset|"
             r"0 \* sum(?: by \([^)]*\) )?\(NAME(?:\{[^}]*\})?\)".replace("NAME", r"(\w+_total)")
         )
         for uid, panel, target in queries("prometheus"):
