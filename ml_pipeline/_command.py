@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import typer
 
-__all__ = ["BAD_INPUT", "FAILED", "TERMINATED", "run_command", "run_script", "single_command"]
+__all__ = ["BAD_INPUT", "FAILED", "TERMINATED", "run_command", "run_script", "say", "single_command"]
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
@@ -48,19 +48,19 @@ def run_command(app: typer.Typer, arguments: Sequence[str] | None = None, name: 
             given = None if arguments is None else list(arguments)
             result: Any = app(args=given, prog_name=name, standalone_mode=False)
     except TyperException as wrong:
-        return _say(f"{wrong.format_message().splitlines()[0]} See --help.", wrong.exit_code)
+        return say(f"{wrong.format_message().splitlines()[0]} See --help.", wrong.exit_code)
     except MLPipelineError as wrong:
-        return _say(str(wrong), BAD_INPUT)
+        return say(str(wrong), BAD_INPUT)
     except KeyboardInterrupt:
         result = _INTERRUPTED
     except SystemExit as stopped:
         if stopped.code != TERMINATED:
             raise
-        return _say("stopped by SIGTERM; what was done before it is kept", TERMINATED)
+        return say("stopped by SIGTERM; what was done before it is kept", TERMINATED)
     finally:
         shutdown()
     if result == _INTERRUPTED and not isinstance(result, _Told):  # Typer makes this of a Ctrl-C, without a word
-        return _say("stopped by Ctrl-C; what was done before it is kept", _INTERRUPTED)
+        return say("stopped by Ctrl-C; what was done before it is kept", _INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 
@@ -104,6 +104,15 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _say(line: str, code: int) -> int:
+def say(line: str, code: int) -> int:
+    """Say on stderr, in one line, why a command ends.
+
+    Args:
+        line: What is said.
+        code: The exit code.
+
+    Returns:
+        The exit code, which a command around this one takes without saying anything more.
+    """
     sys.stderr.write(f"error: {' '.join(line.split())}\n")
     return _Told(code)

@@ -11,12 +11,13 @@ import requests
 import typer
 
 import ml_pipeline
-from ml_pipeline._command import FAILED, run_command, run_script
+from ml_pipeline._command import FAILED, TERMINATED, run_command, run_script, say
 from ml_pipeline.settings import load_settings
 from stack import preflight
 from stack.backup import back_up, read_manifest, restore
 from stack.docker import Compose, StackError, docker, environment
 from stack.files import MARK, STATE, forget, is_known, prepare, unread_logs
+from stack.state import check_all_gone, check_owner, check_restored, claim, is_half_restored
 
 __all__ = ["app", "main"]
 
@@ -32,6 +33,7 @@ _ROOT: Final = Path(__file__).resolve().parents[1]
 _ONE_SHOT: Final = "dashboards"
 _WAIT_SECONDS: Final = 300
 _RELOAD_SECONDS: Final = 10.0
+_INTERRUPTED: Final = 130
 _PAGES: Final = (
     ("Grafana (the boards)", "GRAFANA_PORT"),
     ("Mailpit (the inbox)", "MAILPIT_PORT"),
@@ -47,15 +49,17 @@ def up() -> int:
     """Start everything, wait until it is healthy, provision the boards, and say where it all is."""
     settings = load_settings()  # first: it has the clearer words for a broken .env
     compose, variables = Compose(_ROOT), environment(_ROOT)
+    check_restored(_ROOT)
     preflight.check(compose, variables)
     prepare(_ROOT, settings)
+    claim(compose)
     _start(compose)
     _reload(compose, variables)
     code = compose.run("run", "--rm", "--no-TTY", "--no-deps", _ONE_SHOT)
     if code:
         return code
     _tell(compose, environment(_ROOT), mail_to=settings.alert_email_to if settings.smtp_host else ())
-    unread = unread_logs(settings.log_dir)
+    unread = unread_logs(settings.log_dir, predictions=variables.get("SHIP_PREDICTIONS") == "1")
     if unread:
         typer.echo(f"warning: {unread}", err=True)
     return 0
@@ -64,7 +68,7 @@ def up() -> int:
 @app.command()
 def down() -> int:
     """Stop everything; what was collected stays."""
-    return _ready().run("down", "--remove-orphans", every_profile=True)
+    return _ours().run("down", "--remove-orphans", every_profile=True)
 
 
 @app.command()
@@ -86,7 +90,7 @@ def logs(service: Annotated[list[str] | None, typer.Argument(help="Only of these
 @app.command()
 def restart(service: Annotated[list[str] | None, typer.Argument(help="Only these services.")] = None) -> int:
     """Restart services, which then read their configuration files anew, and wait until they are healthy."""
-    compose = _ready()
+    compose = _whole()
     chosen = service or _long_running(compose)
     return compose.run("restart", *chosen) or compose.run("up", "--detach", "--wait", "--no-recreate", *chosen)
 
@@ -124,7 +128,7 @@ def example(context: typer.Context) -> int:
 @app.command()
 def backup(folder: Annotated[Path, typer.Argument(help="Where the file is written to.")] = Path("backups")) -> int:
     """Save the volumes and the generated secrets to one file; the stack stops for as long as that takes."""
-    typer.echo(f"saved to {back_up(_ready(), folder, typer.echo)}; it holds passwords: keep it where you keep those")
+    typer.echo(f"saved to {back_up(_whole(), folder, typer.echo)}; it holds passwords: keep it where you keep those")
     return 0
 
 
@@ -141,14 +145,20 @@ def restore_backup(
         typer.echo("nothing was changed", err=True)
         return FAILED
     prepare(_ROOT, settings)
-    restore(compose, archive, typer.echo, checked=True)
+    claim(compose)
+    try:
+        restore(compose, archive, typer.echo, checked=True)
+    except KeyboardInterrupt:
+        return _stopped("Ctrl-C", _INTERRUPTED)
+    except SystemExit:
+        return _stopped("SIGTERM", TERMINATED)
     return up()
 
 
 @app.command()
 def upgrade(folder: Annotated[Path, typer.Argument(help="Where the backup is written to.")] = Path("backups")) -> int:
     """Back up, and start what the compose file names now: images that are new are fetched, the pipeline's is built."""
-    typer.echo(f"saved to {back_up(_ready(), folder, typer.echo)}: make restore FILE=… brings it back")
+    typer.echo(f"saved to {back_up(_whole(), folder, typer.echo)}: make restore FILE=… brings it back")
     return up()
 
 
@@ -157,8 +167,11 @@ def purge() -> int:
     """Remove the stack with everything it holds."""
     if is_known(_ROOT):
         docker("--version")
+        compose = Compose(_ROOT)
+        check_owner(compose)
         # Without the files of `make up` too: somebody may have removed them while there are volumes.
-        Compose(_ROOT).read("down", "--volumes", "--remove-orphans", every_profile=True, before_up=True)
+        compose.read("down", "--volumes", "--remove-orphans", every_profile=True, before_up=True)
+        check_all_gone(compose)  # of a volume that somebody else uses, Compose only warns
         forget(_ROOT)
     return 0
 
@@ -178,6 +191,27 @@ def _ready() -> Compose:
     return Compose(_ROOT)
 
 
+def _ours() -> Compose:
+    compose = _ready()
+    check_owner(compose)
+    return compose
+
+
+def _whole() -> Compose:
+    compose = _ours()
+    check_restored(_ROOT)
+    return compose
+
+
+def _stopped(by: str, code: int) -> int:
+    """Say how a restore that was stopped leaves the stack, in place of what is said of other commands."""
+    half, old = (
+        "the stack is down and half restored: restore again",
+        "nothing was replaced: make up starts what was there",
+    )
+    return say(f"stopped by {by}; {half if is_half_restored(_ROOT) else old}", code)
+
+
 def _long_running(compose: Compose) -> list[str]:
     return sorted(set(compose.read("config", "--services").split()) - {_ONE_SHOT})
 
@@ -189,13 +223,13 @@ def _start(compose: Compose) -> None:
     wait = ("--wait", f"--wait-timeout={_WAIT_SECONDS}")
     if compose.run("up", "--detach", "--build", "--remove-orphans", *wait, *services) == 0:
         return
-    for container in compose.containers():
-        service, state = container["Service"], container.get("Health") or container["State"]
-        if service in services and state not in ("healthy", "running"):
-            said = compose.read("logs", "--no-log-prefix", "--tail=1", service).strip()
-            raise StackError(
-                "every service must become healthy", f"{service}: {state}", f"it says: {said or 'nothing'}"
-            )
+    states = {each["Service"]: each.get("Health") or each["State"] for each in compose.containers()}
+    failing = {
+        name: state for name, state in states.items() if name in services and state not in ("healthy", "running")
+    }
+    for service, state in sorted(failing.items(), key=lambda each: each[1] != "unhealthy"):  # others may wait for it
+        said = compose.read("logs", "--no-log-prefix", "--tail=1", service).strip()
+        raise StackError("every service must become healthy", f"{service}: {state}", f"it says: {said or 'nothing'}")
     raise StackError("every service must start", remedy="the lines above say why")
 
 

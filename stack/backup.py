@@ -9,19 +9,22 @@ The file is a tar archive, readable by its owner alone, for it holds the passwor
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import tarfile
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import __version__
-from stack.docker import Compose, StackError
+from stack.docker import Compose, StackError, docker
 from stack.files import GENERATED, STATE
+from stack.state import restoring
 from stack.volumes import Volumes
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ _MANIFEST: Final = "manifest.json"
 _FORMAT: Final = 1
 _CHUNK_BYTES: Final = 1 << 20
 _TOLD_EVERY_BYTES: Final = 500_000_000
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def back_up(compose: Compose, folder: Path, say: Say) -> Path:
@@ -50,12 +54,13 @@ def back_up(compose: Compose, folder: Path, say: Say) -> Path:
 
     Raises:
         StackError: If there is nothing to save, a volume cannot be read, or the disk is full; no
-            half-written file is left.
+            half-written file is left. Services that do not become healthy again are no error of the backup's: *say*
+            is told.
     """
     volumes = Volumes(compose)
     if not volumes.existing():
         raise StackError("there must be a stack to back up", compose.root.name, "run make up first")
-    running = sorted({each["Service"] for each in compose.containers() if each.get("State") == "running"})
+    running = [each for each in compose.containers() if each.get("State") == "running"]
     target = folder / f"stack-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,13 +71,13 @@ def back_up(compose: Compose, folder: Path, say: Say) -> Path:
                 compose.read("stop", every_profile=True)
             _archive(Path(scratch), compose.root / STATE / "secrets", volumes, say).replace(target)
     except OSError as refused:
-        raise StackError(
-            "a backup must fit on its disk", f"{folder}: {refused.strerror}", "free some space, or name another DIR"
-        ) from None
+        rule, remedy = "a backup must be writable", "mend that, or name another DIR"
+        if refused.errno in _FULL:
+            rule, remedy = "a backup must fit on its disk", "free some space, or name another DIR"
+        raise StackError(rule, f"{refused.filename or folder}: {refused.strerror}", remedy) from None
     finally:
         if running:
-            say("starting them again")
-            compose.read("up", "--detach", "--wait", "--no-build", "--no-recreate", *running)
+            _start_again(compose, running, say)
     return target
 
 
@@ -116,7 +121,7 @@ def restore(compose: Compose, archive: Path, say: Say, *, checked: bool = False)
     """Replace every volume and secret by those of a backup; the stack is down afterwards.
 
     A volume that the backup does not hold is emptied. Interrupted, it can simply be run again: nothing is taken from
-    what it replaces.
+    what it replaces; `stack.state.is_half_restored` tells until then.
 
     Args:
         compose: The project.
@@ -126,7 +131,7 @@ def restore(compose: Compose, archive: Path, say: Say, *, checked: bool = False)
 
     Raises:
         StackError: If, before anything is touched, the backup is not whole, the image is not built or there is too
-            little room; or if a volume cannot be written.
+            little room; or if the backup cannot be read to its end, or a volume or a secret not be written.
     """
     if not checked:
         read_manifest(archive, say)
@@ -148,14 +153,36 @@ def restore(compose: Compose, archive: Path, say: Say, *, checked: bool = False)
             _check_room(volumes, sum(member.size for name, member in members.items() if name in parts))
             say("stopping the stack")
             compose.read("down", every_profile=True)
-            for name in sorted(set(members) & set(secrets)):
-                _restore_secret(secrets[name], _member(tar, members[name]).read())
-            for name, key in parts.items():
-                _restore_volume(volumes, key, tar, members.get(name), say)
-    except OSError as refused:
-        raise StackError(
-            "a backup needs room to be restored", str(refused.strerror), "free some space and run it again"
-        ) from None
+            with restoring(compose.root, archive):
+                for name in sorted(set(members) & set(secrets)):
+                    _restore_secret(secrets[name], _member(tar, members[name]).read())
+                for name, key in parts.items():
+                    _restore_volume(volumes, key, tar, members.get(name), say)
+    except (OSError, tarfile.TarError) as refused:
+        raise _unrestored(archive, refused) from None
+
+
+def _unrestored(archive: Path, refused: Exception) -> StackError:
+    reason = getattr(refused, "strerror", None) or type(refused).__name__
+    place = getattr(refused, "filename", None) or archive
+    if getattr(refused, "errno", None) in _FULL:
+        return StackError(
+            "a backup needs room to be restored", f"{place}: {reason}", "free some space and restore again"
+        )
+    rule = "a backup must be readable, and the secrets writable, to be restored"
+    return StackError(rule, f"{place}: {reason}", "mend that and restore again")
+
+
+def _start_again(compose: Compose, running: list[dict[str, Any]], say: Say) -> None:
+    """Start what ran; that one of them is ill, as it may have been before, is not to hide what came of the backup."""
+    say("starting them again")
+    services = sorted({each["Service"] for each in running})
+    try:
+        compose.read("up", "--detach", "--wait", "--no-build", "--no-recreate", *services)
+    except StackError as ill:
+        with suppress(StackError):  # Compose leaves out what depends on one that is ill, though it ran before
+            docker("start", *(each["Name"] for each in running))
+        say(f"warning: not every service became healthy again ({ill.given}): see make ps")
 
 
 def _build(compose: Compose) -> None:

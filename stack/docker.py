@@ -113,6 +113,10 @@ class Compose:
         """Return the project as Compose understands it, with every variable filled in."""
         return dict(json.loads(self.read("config", "--format", "json", every_profile=True)))
 
+    def name(self) -> str:
+        """Return the project's name, wherever it is set; before `make up` too."""
+        return str(json.loads(self.read("config", "--format", "json", before_up=True))["name"])
+
     def containers(self) -> list[dict[str, Any]]:
         """Return this project's containers, stopped ones too: their ``Service``, ``State``, ``Health`` and more."""
         listed = self.read("ps", "--all", "--format", "json", before_up=True)

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import stat
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ml_pipeline._platform import replace_durably
@@ -17,11 +18,10 @@ from stack.docker import StackError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ml_pipeline.settings import Settings
 
-__all__ = ["GENERATED", "MARK", "STATE", "forget", "is_known", "prepare", "unread_logs"]
+__all__ = ["GENERATED", "MARK", "STATE", "forget", "is_known", "prepare", "unread_logs", "writing"]
 
 STATE: Final = ".stack"
 """The folder of everything that is generated; git ignores it."""
@@ -39,7 +39,13 @@ _OURS: Final = re.compile(rb"^(?:%b\r?\n)?%b=[^\r\n]*(?:\r?\n|\Z)" % (_NOTE.enco
 
 _LOG_FOLDER_MODE: Final = 0o750
 _NOT_SHIPPED: Final = ("audit.log", "errors.log")
-_GROUP: Final = 3  # the group's rights, by how many bits they lie above those of others
+_PREDICTIONS: Final = ("inference", "predictions.log")
+_SHIPPER: Final = 473
+"""The log shipper's user and group in the compose file."""
+_IMAGE_GROUP: Final = 10000
+"""The group of the pipeline's image, which the shipper is a member of too."""
+_OWNER_BITS: Final = 6  # by how many bits a right lies above that of others
+_GROUP_BITS: Final = 3
 
 
 def prepare(root: Path, settings: Settings) -> None:
@@ -52,7 +58,7 @@ def prepare(root: Path, settings: Settings) -> None:
     Raises:
         StackError: If a file with a secret cannot be read, or a folder cannot be written.
     """
-    with _writing(root):
+    with writing(root):
         (root / STATE).mkdir(exist_ok=True)
         (root / STATE).chmod(0o755)  # whatever the umask: who may write here could put other secrets in place
         _write_secrets(root / STATE / "secrets", settings)
@@ -74,7 +80,7 @@ def is_known(root: Path) -> bool:
         StackError: If ``.env`` cannot be read.
     """
     path = root / ".env"
-    with _writing(root):
+    with writing(root):
         return (root / STATE).is_dir() or (path.is_file() and _LINE.search(path.read_bytes()) is not None)
 
 
@@ -87,7 +93,7 @@ def forget(root: Path) -> None:
     Raises:
         StackError: If something cannot be removed.
     """
-    with _writing(root):
+    with writing(root):
         path = (root / ".env").resolve()
         before = path.read_bytes() if path.is_file() else b""
         after = _OURS.sub(b"", before)
@@ -99,30 +105,40 @@ def forget(root: Path) -> None:
             shutil.rmtree(root / STATE)
 
 
-def unread_logs(folder: Path) -> str | None:
+def unread_logs(folder: Path, *, predictions: bool = False) -> str | None:
     """Say how to let the log shipper, a member of the log folder's group, read what it now cannot.
 
     Args:
         folder: Where the log files are.
+        predictions: Whether it is to ship the log of single predictions too.
 
     Returns:
         One line with the remedy; None where all can be read.
     """
     group = folder.stat().st_gid
-    unread = {path: found.st_gid for path, found in _shipped(folder) if not _reads(found, group)}
+    groups = {group, _SHIPPER, _IMAGE_GROUP}
+    unread = {path: found.st_gid for path, found in _unread(folder, groups, predictions=predictions).items()}
     if not unread:
         return None
     more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
     quoted = shlex.quote(str(folder))
-    change = "" if set(unread.values()) == {group} else f"chgrp -R {group} {quoted} && "
+    # What is of the image's group stays: its containers write there as members of it.
+    change = f"find {quoted} ! -group {_IMAGE_GROUP} -exec chgrp {group} {{}} + && "
+    if set(unread.values()) <= groups:
+        change = ""
     return (
-        f"the log shipper, a member of group {group}, must be able to read the logs (got {str(next(iter(unread)))!r}"
+        f"the log shipper, a member of group {group}, must be able to read the logs (got {str(min(unread))!r}"
         f"{more}); {change}chmod -R g+rX {quoted}"
     )
 
 
 @contextmanager
-def _writing(root: Path) -> Iterator[None]:
+def writing(root: Path) -> Iterator[None]:
+    """Turn a refusal of the file system into one clear line.
+
+    Args:
+        root: The folder with the compose file.
+    """
     try:
         yield
     except OSError as refused:
@@ -133,19 +149,42 @@ def _writing(root: Path) -> Iterator[None]:
         ) from None
 
 
-def _shipped(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    for path in (folder, *sorted(folder.rglob("*"))):
-        try:
-            found = path.stat()
-        except OSError:  # rotated away meanwhile, or in a folder that is itself told of
-            continue
-        if stat.S_ISDIR(found.st_mode) or (path.suffix == ".log" and path.name not in _NOT_SHIPPED):
-            yield path, found
+def _unread(folder: Path, groups: set[int], *, predictions: bool) -> dict[Path, os.stat_result]:
+    """Find what is closed to the shipper, the topmost folder in place of what is in it."""
+    found = folder.stat()
+    if not _reads(found, groups):
+        return {folder: found}  # with nothing in it yet too: logs will come
+    unread = {}
+    for path in _shipped(folder, predictions=predictions):
+        for each in (*(folder / above for above in reversed(path.relative_to(folder).parents)), path):
+            try:
+                found = each.stat()
+            except OSError:  # rotated away meanwhile, or a link to nothing
+                break
+            if not _reads(found, groups):
+                unread[each] = found
+                break
+    return unread
 
 
-def _reads(found: os.stat_result, group: int) -> bool:
+def _shipped(folder: Path, *, predictions: bool) -> Iterator[Path]:
+    """Find the files that the shipper's own patterns take, and folders that might hold some, for all we can see."""
+    unseen: list[str] = []
+    for place, folders, names in os.walk(folder, onerror=lambda refused: unseen.append(refused.filename)):
+        folders.sort()
+        for path in (Path(place, name) for name in sorted(names)):
+            is_prediction = path.parts[-2:] == _PREDICTIONS
+            if is_prediction and not (predictions and path.parent.parent == folder):
+                continue
+            if path.suffix == ".log" and path.name not in _NOT_SHIPPED:
+                yield path
+    yield from map(Path, unseen)
+
+
+def _reads(found: os.stat_result, groups: set[int]) -> bool:
+    shift = _OWNER_BITS if found.st_uid == _SHIPPER else _GROUP_BITS if found.st_gid in groups else 0
     wanted = stat.S_IROTH | stat.S_IXOTH if stat.S_ISDIR(found.st_mode) else stat.S_IROTH
-    return found.st_mode >> (_GROUP if found.st_gid == group else 0) & wanted == wanted
+    return found.st_mode >> shift & wanted == wanted
 
 
 def _make_log_folder(folder: Path) -> None:

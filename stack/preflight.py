@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from stack.docker import Compose, StackError, docker
+from stack.state import check_owner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,12 +46,14 @@ def check(compose: Compose, variables: Mapping[str, str]) -> None:
 
     Raises:
         StackError: If a folder is closed to the containers, Docker or Compose is missing or too old, the daemon does
-            not answer, memory is short, or a port is no port or is taken by someone else.
+            not answer, memory is short, the project is another folder's, or a port is no port or is taken by
+            someone else.
     """
     _check_folders(compose.root)
     _check_compose()
     _check_engine()
     _check_memory()
+    check_owner(compose)  # before the ports: those of another folder's containers would pass for ours
     _check_ports(compose, variables)
 
 

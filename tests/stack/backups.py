@@ -23,7 +23,10 @@ __all__ = [
 ]  # fmt: skip
 
 VOLUMES = {"grafana-data": "p_grafana-data", "loki-data": "p_loki-data"}
-CONTAINERS = [{"Service": "grafana", "State": "running"}, {"Service": "loki", "State": "exited"}]
+CONTAINERS = [
+    {"Service": "grafana", "State": "running", "Name": "p-grafana-1"},
+    {"Service": "loki", "State": "exited", "Name": "p-loki-1"},
+]
 PARTS = {f"secrets/{name}": f"old {name}".encode() for name in GENERATED} | {
     "volumes/grafana-data.tar": b"g" * 3000,
     "volumes/loki-data.tar": b"l" * 100,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -21,7 +22,7 @@ from tests.support import ROOT
 
 SERVICES = ["alertmanager", "dashboards", "grafana", "pipeline", "prometheus", "pushgateway"]
 LONG_RUNNING = [name for name in SERVICES if name != "dashboards"]
-HEALTHY = [{"Service": name, "State": "running", "Health": "healthy"} for name in LONG_RUNNING]
+HEALTHY = [{"Service": name, "Name": f"p-{name}-1", "State": "running", "Health": "healthy"} for name in LONG_RUNNING]
 VOLUMES = {"grafana-data": "p_grafana-data"}
 
 
@@ -71,7 +72,7 @@ def root(isolated: Path, monkeypatch: pytest.MonkeyPatch, alertmanager: int) -> 
 @pytest.fixture
 def program(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alertmanager: int) -> DockerProgram:
     """A Docker on which the stack comes up."""
-    ours = {"Service": "x", "State": "running", "Publishers": [{"PublishedPort": alertmanager}]}
+    ours = {"Service": "x", "Name": "p-x-1", "State": "running", "Publishers": [{"PublishedPort": alertmanager}]}
     made = DockerProgram(tmp_path / "bin", healthy_engine(SERVICES, VOLUMES, [*HEALTHY, ours]))
     made.install(monkeypatch)
     return made
@@ -84,6 +85,7 @@ def started(root: Path) -> Path:
     for name in GENERATED:
         (root / ".stack" / "secrets" / name).write_text(name)
     (root / ".stack" / MARK).touch()
+    (root / ".stack" / "project.json").write_text(json.dumps({"names": ["p"], "folders": [str(root)]}))
     with (root / ".env").open("a") as file:
         file.write(f"STACK_LOG_GROUP={os.getgid()}\n")
     return root

@@ -31,15 +31,18 @@ if "--file" in asked and not known("STACK_LOG_GROUP"):
     sys.exit("required variable STACK_LOG_GROUP is missing a value: run 'make up' first")
 if "--file" in asked and not os.path.exists(os.environ.get("STACK_MARK", ".stack/run-make-up-first")):
     sys.exit("env file .stack/run-make-up-first not found")
+before = [json.loads(line) for line in open(os.path.join(here, "asked.jsonl"))][:-1]
+def came(words):
+    return not words or any(all(word in each for word in words) for each in before)
 for answer in json.load(open(os.path.join(here, "answers.json"))):
-    if all(word in asked for word in answer["to"]):
+    if all(word in asked for word in answer["to"]) and came(answer["after"]):
         break
 else:
     sys.exit("the stand-in was not told what to answer to " + " ".join(asked))
 if answer["reads"]:
     with open(answer["reads"], "ab") as kept:
         kept.write(sys.stdin.buffer.read())
-sys.stdout.write(answer["out"])
+sys.stdout.write(answer["out"].replace("$PWD", os.getcwd()))
 sys.stderr.write(answer["err"])
 sys.stdout.flush()
 time.sleep(answer["seconds"])
@@ -53,11 +56,12 @@ class Answer:
 
     Attributes:
         to: The words; none for whatever is asked.
-        out: What is printed on stdout.
+        out: What is printed on stdout; $PWD stands for the folder it is asked in.
         err: What is printed on stderr.
         code: The exit code.
         seconds: How long it hangs before it ends.
         reads: A file that stdin is appended to; empty: stdin is not read.
+        after: Words that must all have been in one earlier call; none: it is answered at once.
     """
 
     to: tuple[str, ...] = ()
@@ -66,6 +70,7 @@ class Answer:
     code: int = 0
     seconds: float = 0.0
     reads: str = ""
+    after: tuple[str, ...] = ()
 
 
 @dataclass
@@ -110,7 +115,7 @@ def healthy_engine(services: list[str], volumes: dict[str, str], containers: lis
     Args:
         services: Of the compose file.
         volumes: Their names on the engine by their names in the compose file; all of them exist.
-        containers: What ``docker compose ps`` tells.
+        containers: What ``docker compose ps`` tells; they were started from the folder that Docker is asked in.
     """
     configuration = {
         "name": "p",
@@ -129,6 +134,9 @@ def healthy_engine(services: list[str], volumes: dict[str, str], containers: lis
             ("run", "df -Pk /volume"),
             "Filesystem 1024-blocks Used Available Capacity Mounted on\nx 9 1 8000000 2% /volume\n",
         ),
+        Answer(("ps", "--filter"), after=("down",)),
+        Answer(("ps", "--filter"), "$PWD\n" * len(containers)),
+        Answer(("volume", "ls"), after=("down", "--volumes")),
         Answer(("volume", "ls"), "\n".join(volumes.values()) + "\n"),
         Answer(("volume", "create")),
         Answer(("compose",)),

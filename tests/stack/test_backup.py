@@ -232,6 +232,31 @@ def test_back_up(program: DockerProgram, compose: Compose) -> None:
         assert any(re.fullmatch(r"--volume=p_[a-z-]+:/volume:ro", word) for word in call)
 
 
+def test_back_up_while_a_service_is_ill(program: DockerProgram, compose: Compose) -> None:
+    """The backup is as good; what ran runs again, and it is said that not all of it is well."""
+    program.tell(
+        Answer(("run",), out="x"), Answer(("compose", "up"), err="container p-mailpit-1 is unhealthy", code=1),
+        Answer(("start",)),
+    )  # fmt: skip
+    said: list[str] = []
+    assert read_manifest(back_up(compose, Path("backups"), said.append))["format"] == 1
+    assert program.asked()[-1] == ["start", "p-grafana-1"], "Compose leaves out what depends on the one that is ill"
+    assert said[-1] == (
+        "warning: not every service became healthy again (container p-mailpit-1 is unhealthy): see make ps"
+    )
+
+
+def test_back_up_that_fails_while_a_service_is_ill(program: DockerProgram, compose: Compose) -> None:
+    """What is told is why there is no backup, and no more than a warning that the services are ill or will not start."""
+    program.tell(
+        Answer(("run",), err="tar: bad disk", code=2), Answer(("compose", "up"), err="unhealthy", code=1),
+        Answer(("start",), err="no such network", code=1),
+    )  # fmt: skip
+    said: list[str] = []
+    assert "tar: bad disk" in str(refused(lambda: back_up(compose, Path("backups"), said.append)))
+    assert said[-1].startswith("warning: not every service became healthy again (unhealthy)")
+
+
 def test_back_up_of_a_stopped_stack(program: DockerProgram, compose: Compose) -> None:
     """Nothing is stopped, and nothing is started afterwards."""
     program.answers = healthy_engine(["grafana"], VOLUMES, [])
@@ -295,6 +320,4 @@ def test_back_up_into_a_file(program: DockerProgram, compose: Compose) -> None:
     """A folder that cannot be made."""
     Path("backups").write_text("")
     error = refused(lambda: back_up(compose, Path("backups"), lambda _: None))
-    assert str(error) == (
-        "a backup must fit on its disk (got 'backups: File exists'); free some space, or name another DIR"
-    )
+    assert str(error) == ("a backup must be writable (got 'backups: File exists'); mend that, or name another DIR")

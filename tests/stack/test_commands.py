@@ -74,10 +74,12 @@ def test_up_with_a_mail_server(program: DockerProgram, root: Path, capfd: pytest
 
 
 def test_up_with_a_service_that_stays_ill(program: DockerProgram, capfd: pytest.CaptureFixture[str]) -> None:
-    """The service is named, with its state and the last line of its log."""
+    """The service is named, not one that waited for it, with its state and the last line of its log."""
     ill = {"Service": "grafana", "State": "running", "Health": "unhealthy"}
     program.answers = healthy_engine(
-        SERVICES, VOLUMES, [*HEALTHY[:1], {"Service": "dashboards", "State": "exited"}, ill]
+        SERVICES,
+        VOLUMES,
+        [*HEALTHY[:1], {"Service": "dashboards", "State": "exited"}, {"Service": "alloy", "State": "exited"}, ill],
     )
     program.tell(Answer(("compose", "up"), code=1), Answer(("logs", "grafana"), out="database is locked\n"))
     _free_alertmanager_port()
@@ -223,7 +225,9 @@ def test_every_profile_is_stopped(program: DockerProgram, started: Path) -> None
     """Stopping and removing reach services of profiles that are off now."""
     for command in ("down", "purge"):
         assert command_line.main([command]) == 0
-        assert "--profile" in program.asked()[-1]
+        (asked,) = [each for each in program.asked() if "--remove-orphans" in each]
+        assert "--profile" in asked
+        (program.folder / "asked.jsonl").unlink()
 
 
 def test_purge(program: DockerProgram, root: Path) -> None:

@@ -57,7 +57,7 @@ def test_all_is_well(program: DockerProgram, ports: dict[str, str]) -> None:
     """A Docker of today with free ports is accepted before there is an `.env`, and nothing was started."""
     assert not Path(".env").exists()
     preflight.check(Compose(Path()), ports)
-    assert all(set(call) & {"--version", "version", "info", "ps"} for call in program.asked())
+    assert all(set(call) & {"--version", "version", "info", "ps", "config", "ls"} for call in program.asked())
 
 
 def test_no_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ports: dict[str, str]) -> None:
@@ -202,6 +202,15 @@ def test_port_taken_by_ourselves(program: DockerProgram, ports: dict[str, str], 
     program.answers = healthy_engine(["grafana"], {}, [mine | {"State": "exited"}])
     program.tell()
     assert "is taken" in _refused(ports | {"GRAFANA_PORT": str(listener)})
+
+
+def test_ports_of_another_folder(program: DockerProgram, ports: dict[str, str], listener: int, tmp_path: Path) -> None:
+    """Ports that another checkout's containers hold under our name do not pass for ours."""
+    program.answers = healthy_engine(
+        ["grafana"], {}, [{"State": "running", "Publishers": [{"PublishedPort": listener}]}]
+    )
+    program.tell(Answer(("ps", "--filter"), f"{tmp_path / 'first'}\n"))
+    assert "must be used from the folder that started it (got 'p: " in _refused(ports | {"LOKI_PORT": str(listener)})
 
 
 def test_port_of_a_connection_that_just_ended(program: DockerProgram, ports: dict[str, str]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from stack import backup
 from stack.backup import back_up, restore
 from stack.docker import Compose
 from stack.files import GENERATED
+from stack.state import is_half_restored
 from stack.volumes import Volumes
 from tests.stack.backups import (
     EMPTY,
@@ -215,14 +218,45 @@ def test_restore_that_fails_half_way(program: DockerProgram, compose: Compose) -
     assert (compose.root / ".stack/secrets/postgres_password").read_bytes() == PARTS["secrets/postgres_password"]
 
 
-def test_restore_without_room(program: DockerProgram, compose: Compose) -> None:
+def test_secret_that_cannot_be_written(program: DockerProgram, compose: Compose) -> None:
     """A secret that cannot be written is said in one line."""
     secret = compose.root / ".stack" / "secrets" / "postgres_password"
     secret.unlink()
     secret.mkdir()
     assert str(refused(lambda: restore(compose, file_of(WHOLE), lambda _: None))) == (
-        "a backup needs room to be restored (got 'Is a directory'); free some space and run it again"
+        "a backup must be readable, and the secrets writable, to be restored "
+        f"(got '{secret}: Is a directory'); mend that and restore again"
     )
+
+
+ROOM = ("a backup needs room to be restored (got 'backup.tar: {}')", "free some space and restore again")
+BROKEN = (
+    "a backup must be readable, and the secrets writable, to be restored (got 'backup.tar: {}')",
+    "mend that and restore again",
+)
+
+
+@pytest.mark.parametrize(
+    ("failure", "shown", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device", ROOM),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded", ROOM),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error", BROKEN),
+        (tarfile.ReadError("unexpected end of data"), "ReadError", BROKEN),
+    ],
+)
+def test_disk_that_fails(
+    program: DockerProgram, compose: Compose, monkeypatch: pytest.MonkeyPatch,
+    *, failure: Exception, shown: str, said: tuple[str, str],
+) -> None:  # fmt: skip
+    """Space is asked for where space is what is missing; a disk that fails is called that, and the restore is unfinished."""
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(Volumes, "replace", fail)
+    assert str(refused(lambda: restore(compose, file_of(WHOLE), lambda _: None))) == "; ".join(said).format(shown)
+    assert is_half_restored(compose.root)
 
 
 def test_there_and_back(program: DockerProgram, compose: Compose) -> None:
