@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STACK := $(BIN)/python -m stack
 
 .PHONY: help setup setup-dev demo up down ps logs restart dashboards example backup restore upgrade test test-stack \
-	check format bench docs boards lock clean purge
+	faults check format bench docs boards lock clean purge
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ test-stack: export STACK_TESTS = 1
 test-stack: setup-dev  ## Run the tests that start the stack on a real Docker engine; STACK_IMAGES_ENV names local images
 	@$(BIN)/python -m pytest tests/stack/docker -p no:randomly --durations=8 $(ARGS)
 
+faults: setup-dev  ## Run the tests that kill processes at random moments for 200 rounds each; ROUNDS=1000 for more
+	@FAULT_ROUNDS=$(or $(ROUNDS),200) $(BIN)/python -m pytest tests/config tests/test_faults.py -k kill -p no:randomly --timeout=0 --durations=8 $(ARGS)
+
 check: setup-dev  ## Format, lint, types, tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -124,4 +127,5 @@ clean:  ## Remove caches and what was built; keeps logs, data and models
 purge: clean  ## Remove logs, data, models, the stack's volumes and .venv/ too; asks first (YES=1 does not)
 	@[ "$(YES)" = 1 ] || { printf 'remove logs, the audit trail, lineage, alerts, models, the stack with its data, and .venv? [y/N] '; read answer; [ "$$answer" = y ]; }
 	@{ [ ! -d .stack ] && ! grep -qs '^STACK_LOG_GROUP=' .env; } || $(STACK) purge
-	@rm -rf ml_pipeline/logs ml_pipeline/data_storage artifacts $(VENV) $(VENV)-bench
+	@[ ! -d ml_pipeline/logs ] || find ml_pipeline/logs -mindepth 1 ! -path ml_pipeline/logs/README.md -delete
+	@rm -rf ml_pipeline/data_storage artifacts $(VENV) $(VENV)-bench

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import drift_cost, import_cost, pipeline_overhead, report_page
+from benchmarks import audit, drift_cost, import_cost, logging_cost, logs, pipeline_overhead, report_page
 from benchmarks.harness import Case, measure, table
 
 GROUPS: dict[str, tuple[str, list[Case], dict[str, str], int | None]] = {
@@ -28,6 +28,15 @@ GROUPS: dict[str, tuple[str, list[Case], dict[str, str], int | None]] = {
         0,
     ),
     "report": ("The page of a run", report_page.CASES, {"page_s": "built in, s", "page_kb": "size, kB"}, None),
+    "audit": (
+        "The audit trail beside the standard library with fsync",
+        audit.CASES,
+        {"recipe_us": "recipe, µs", "ours_us": "ours, µs", "times": "times as fast", "per_s": "ours, records/s"},
+        None,
+    ),
+    "logs": (f"Reading {logs.MEGABYTES} MB of logs", logs.CASES, logs.QUANTITIES, None),
+    "logging": ("One log record of six fields", logging_cost.CASES, {"us": "CPU, µs"}, 1),
+    "logging-growth": ("The cost of a record does not grow", logging_cost.GROWTH, {"us": "CPU, µs"}, 0),
     "import": ("Import", import_cost.CASES, {"ms": "ms", "modules": "modules"}, None),
 }
 
@@ -45,6 +54,8 @@ def main() -> None:
         title, cases, quantities, baseline = GROUPS[name]
         results = measure(cases, rounds=arguments.rounds, say=lambda line: print(line, file=sys.stderr))
         print(table(title, results, quantities, baseline))
+        if name == "logging":
+            print(logging_cost.goals(results))
         if name == "drift":
             print(drift_cost.accuracy())
 

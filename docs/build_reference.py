@@ -48,7 +48,7 @@ def logging_page() -> str:
         + "\nA line of JSON has these keys, in this order; one that is empty is absent:\n\n"
         + ", ".join(f"`{key}`" for key in JSON_KEYS)
         + ".\n\nWhat the caller gives, by `extra=log_operation(…)` or any `extra=`, lies under `context`. Lines of `audit.log` add\n"
-        "`seq`, `prev` and `hash`. `timestamp` is RFC 3339 in UTC with six digits. With `ML_PIPELINE_LOG_FORMAT=text`, a line is\n"
+        "`seq`, `prev` and `hash`; the first beside a new `audit.head` adds `head`. `timestamp` is RFC 3339 in UTC with six digits. With `ML_PIPELINE_LOG_FORMAT=text`, a line is\n"
         "`2024-01-15 10:30:25,123 - INFO - model_trainer - Model training started`, in local time.\n"
     )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import typer
 
-__all__ = ["BAD_INPUT", "FAILED", "TERMINATED", "run_command", "run_script", "say", "single_command"]
+__all__ = ["BAD_INPUT", "FAILED", "TERMINATED", "Told", "run_command", "run_script", "say", "single_command"]
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
@@ -26,8 +26,8 @@ _INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
 
-class _Told(int):
-    """An exit code whose line is written, so that a command that ran another does not write it again."""
+class Told(int):
+    """An exit code that needs no line: one is written, or Ctrl-C is how it is meant to end."""
 
 
 def run_command(app: typer.Typer, arguments: Sequence[str] | None = None, name: str | None = None) -> int:
@@ -59,7 +59,7 @@ def run_command(app: typer.Typer, arguments: Sequence[str] | None = None, name: 
         return say("stopped by SIGTERM; what was done before it is kept", TERMINATED)
     finally:
         shutdown()
-    if result == _INTERRUPTED and not isinstance(result, _Told):  # Typer makes this of a Ctrl-C, without a word
+    if result == _INTERRUPTED and not isinstance(result, Told):  # Typer makes this of a Ctrl-C, without a word
         return say("stopped by Ctrl-C; what was done before it is kept", _INTERRUPTED)
     return result if isinstance(result, int) else 0
 
@@ -115,4 +115,4 @@ def say(line: str, code: int) -> int:
         The exit code, which a command around this one takes without saying anything more.
     """
     sys.stderr.write(f"error: {' '.join(line.split())}\n")
-    return _Told(code)
+    return Told(code)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +17,24 @@ from ml_pipeline.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ENV_FILE", "absolute", "folder_name", "is_exportable", "named_variables", "variables_of_file"]
+__all__ = [
+    "ENV_FILE",
+    "LEVEL_NAMES",
+    "absolute",
+    "expressions",
+    "field_names",
+    "folder_name",
+    "is_exportable",
+    "level_rules",
+    "named_variables",
+    "variables_of_file",
+]
 
 ENV_FILE = ".env"
+LEVEL_NAMES = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+_LOGGER_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_NO_LEVEL = "audit"  # whose every record is written
 
 
 def variables_of_file() -> dict[str, str]:
@@ -91,3 +108,69 @@ def is_exportable(text: str) -> bool:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
         return False
+
+
+def field_names(value: object) -> object:
+    """Split names at commas.
+
+    Args:
+        value: The text of a variable, or the names themselves.
+
+    Raises:
+        ValueError: If a name has no letter and no digit, and so would match nothing, or a comma.
+    """
+    names = _split(value, ",")
+    for name in names if isinstance(names, tuple) else ():
+        if "," in name or not re.search(r"[^\W_]", name):
+            raise ValueError(f"must be names with a letter or digit, separated by commas, {name!r} is none")
+    return names
+
+
+def expressions(value: object) -> object:
+    """Split regular expressions at line ends, since any other character may belong to one.
+
+    Args:
+        value: The text of a variable, or the expressions themselves.
+
+    Raises:
+        ValueError: If one of them is no regular expression, or Python would warn that it may not mean what it says.
+    """
+    patterns = _split(value, "\n")
+    for pattern in patterns if isinstance(patterns, tuple) else ():
+        if "\n" in pattern:
+            raise ValueError(f"must be regular expressions of one line, {pattern!r} is none")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                re.compile(pattern)
+        except (re.error, OverflowError, RecursionError, Warning) as wrong:
+            raise ValueError(f"must be regular expressions, one a line, {pattern!r} is none ({wrong})") from None
+    return patterns
+
+
+def level_rules(value: object) -> object:
+    """Split levels of channels and modules at commas, and write each as ``name=LEVEL``.
+
+    Args:
+        value: The text of a variable, or the levels themselves.
+
+    Raises:
+        ValueError: If one of them has no name, or a level that there is not; the audit trail has none.
+    """
+    rules = _split(value, ",")
+    if not isinstance(rules, tuple):
+        return rules
+    read = []
+    for rule in rules:
+        name, _, level = (part.strip() for part in rule.partition("="))
+        if not _LOGGER_NAME.fullmatch(name) or name == _NO_LEVEL or level.upper() not in LEVEL_NAMES:
+            raise ValueError(f"must be levels like training=DEBUG,my.module=WARNING, {rule!r} is none")
+        read.append(f"{name}={level.upper()}")
+    return tuple(read)
+
+
+def _split(value: object, separator: str) -> object:
+    parts = value.split(separator) if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
+        return value  # not for us to judge: pydantic says what is wrong with it
+    return tuple(part.strip() for part in parts if part.strip())

@@ -6,17 +6,38 @@ pipeline with a little less certainty, and this page says how much less.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import logging  # noqa: F401 - a fork takes its lock after those of `ForkBarrier`: an import under way may need it
 import os
+import stat
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["after_fork_in_child", "lock_exclusive", "process_start", "replace_durably", "unlock"]
+__all__ = [
+    "ForkBarrier",
+    "after_fork_in_child",
+    "before_fork",
+    "importing",
+    "is_worker",
+    "lock_exclusive",
+    "make_group_folder",
+    "open_for_group",
+    "process_start",
+    "rename_hindrance",
+    "replace_durably",
+    "try_lock",
+    "unlock",
+    "write_stderr",
+]
 
+_GROUP_READS_FILE = 0o640
+_GROUP_READS_FOLDER = 0o750
 _PROC = Path("/proc")
 _STATE_FIELD = 0  # of the fields after the command in /proc/<pid>/stat; proc(5) counts it as the 3rd
 _START_TIME_FIELD = 19
@@ -80,8 +101,44 @@ def lock_exclusive(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Take the advisory lock of an open file if that needs no waiting; only where `rename_hindrance` finds none.
+
+    The lock belongs to the open file, not to the process: a forked child that inherits the file holds it too, and the
+    kernel gives it back when the last of them has closed it, however they end.
+
+    Args:
+        descriptor: An open file.
+        shared: Beside other shared ones, instead of alone.
+
+    Returns:
+        Whether it was taken.
+
+    Raises:
+        OSError: If the file system refuses locks.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def rename_hindrance() -> str | None:
+    """Say why a file that other processes write to cannot be renamed safely; None where it can."""
+    if sys.platform == "win32":
+        return "Windows renames no file that is open"
+    try:
+        import fcntl  # noqa: F401
+    except ImportError:
+        return "this system has no file locks"
+    return None
+
+
 def unlock(descriptor: int) -> None:
-    """Give up the lock that `lock_exclusive` took."""
+    """Give up the lock that `lock_exclusive` or `try_lock` took."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -117,7 +174,121 @@ def replace_durably(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def make_group_folder(path: Path) -> None:
+    """Make a folder for its owner and group alone, whatever the umask; one that is there stays as it is.
+
+    Args:
+        path: The folder. Those around it that are missing are made too, and its group can pass through them.
+
+    Raises:
+        OSError: If it cannot be made, or something else lies there.
+    """
+    if path.is_dir():
+        return
+    around = itertools.takewhile(lambda parent: not parent.exists(), path.parents)
+    for folder in reversed([path, *around]):
+        folder.mkdir(exist_ok=True)
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        with contextlib.suppress(OSError):  # another user's, made a moment ago, or a file system without modes
+            # The bit that gives the folder's group to what is made in it comes from around it; chmod would clear it.
+            folder.chmod(_GROUP_READS_FOLDER | (mode & stat.S_ISGID if folder == path else mode))
+
+
+def open_for_group(path: Path, flags: int) -> int:
+    """Open a file, made if it is missing; one that is made here can be read by its group, whatever the umask.
+
+    Args:
+        path: The file.
+        flags: As `os.open` takes them.
+
+    Returns:
+        Its descriptor.
+
+    Raises:
+        OSError: If it cannot be opened.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, flags & ~os.O_CREAT)
+    flags |= os.O_CREAT
+    try:
+        descriptor = os.open(path, flags | os.O_EXCL, _GROUP_READS_FILE)
+    except FileExistsError:  # another was quicker, or a link leads to where nothing is
+        return os.open(path, flags, _GROUP_READS_FILE)
+    if hasattr(os, "fchmod"):
+        with contextlib.suppress(OSError):  # a file system without modes
+            os.fchmod(descriptor, _GROUP_READS_FILE)
+    return descriptor
+
+
+def before_fork(action: Callable[[], None]) -> None:
+    """Have *action* run before every fork from now on; nothing where there is no fork."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=action)
+
+
 def after_fork_in_child(action: Callable[[], None]) -> None:
     """Have *action* run in every child that is forked from now on; nothing where there is no fork."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=action)
+
+
+class ForkBarrier:
+    """A lock that no fork comes between: a fork waits until nobody holds it, and the child finds it free.
+
+    Thread-safe; whoever holds it may take it again, and may fork.
+
+    Args:
+        longest: How many seconds a fork waits at most: one that comes late is better than one that never comes.
+    """
+
+    def __init__(self, longest: float = 10.0) -> None:
+        self._longest = longest
+        self._lock = threading.RLock()
+        self._is_taken = False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._take, after_in_parent=self._give_back, after_in_child=self._renew)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _take(self) -> None:
+        self._is_taken = self._lock.acquire(timeout=self._longest)
+
+    def _give_back(self) -> None:
+        if self._is_taken:
+            self._lock.release()
+
+    def _renew(self) -> None:
+        if self._is_taken:
+            self._lock.release()
+        else:  # its holder stayed with the parent
+            self._lock = threading.RLock()
+
+
+importing: Final = ForkBarrier()
+"""Held around the import of a module of ours at its first use.
+
+A child that was forked while another thread imported a module could never import it: the lock of that module stays
+taken for ever, and its first log call would wait for it.
+"""
+
+
+def is_worker() -> bool:
+    """Say whether `multiprocessing` or joblib started this process: it skips ``atexit``, and may be ended any time."""
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and processes.parent_process() is not None
+
+
+def write_stderr(text: str) -> None:
+    """Write to stderr, with escapes for what its encoding lacks.
+
+    Raises:
+        Exception: If there is none, or a broken one.
+    """
+    try:
+        sys.stderr.write(text)
+    except UnicodeEncodeError:
+        sys.stderr.write(text.encode("ascii", "backslashreplace").decode("ascii"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
@@ -34,6 +33,7 @@ __all__ = [
     "override",
     "reset",
     "say_once",
+    "say_through",
     "settings",
     "shutdown",
     "tally",
@@ -60,6 +60,7 @@ class _State:
         self.listeners: list[Callable[[Settings, Settings], None]] = []
         self.exit_actions: list[Callable[[], None]] = []
         self.said: dict[str, object] = {}
+        self.veil: Callable[[str, int, int], str] = lambda line, start, stop: line[start:stop]
         self.hooked = False
 
 
@@ -81,7 +82,8 @@ def settings() -> Settings:
 
 
 def _first_settings() -> Settings:
-    from ml_pipeline.settings import load_settings, salvage_settings
+    with _platform.importing:
+        from ml_pipeline.settings import load_settings, salvage_settings
 
     with _state.lock:
         if _state.settings is None:
@@ -114,8 +116,8 @@ def configure(settings: Settings | None = None, /, **values: object) -> Settings
     Raises:
         SettingsError: If a name is unknown or a value out of range; nothing is changed then.
     """
-    from ml_pipeline.settings import Settings, load_settings
-
+    with _platform.importing:
+        from ml_pipeline.settings import Settings, load_settings
     if settings is not None:
         if not isinstance(settings, Settings):
             raise SettingsError("configure takes a Settings, or settings by name", settings, 'as in log_dir="logs"')
@@ -265,8 +267,7 @@ def _hook_process() -> None:
     _state.hooked = True
     atexit.unregister(shutdown)  # a forked child may have its parent's
     atexit.register(shutdown)
-    processes = sys.modules.get("multiprocessing.process")
-    if processes is not None and processes.parent_process() is not None:
+    if _platform.is_worker():
         from multiprocessing.util import Finalize
 
         Finalize(None, shutdown, exitpriority=-100)  # after all others; a forked worker leaves past ``atexit``
@@ -388,12 +389,10 @@ def say_once(key: str, line: str) -> None:
     if key not in _state.said and len(_state.said) >= _MOST_SAID:
         key, line = "", f"{_MOST_SAID} different failures were said; the others are only counted"
     if _state.said.setdefault(key, mine := object()) is mine:  # atomic: of two threads, one says it
-        attempt(_write_line, f"ml_pipeline: {flat(line[:_LONGEST_LINE])}\n")
+        shown, _ = attempt(_state.veil, line, 0, _LONGEST_LINE)
+        attempt(_platform.write_stderr, f"ml_pipeline: {flat(shown or key)}\n")
 
 
-def _write_line(line: str) -> None:
-    """Write to stderr; where there is none, or a broken one, there is nowhere to say it."""
-    try:
-        sys.stderr.write(line)
-    except UnicodeEncodeError:
-        sys.stderr.write(line.encode("ascii", "backslashreplace").decode("ascii"))
+def say_through(veil: Callable[[str, int, int], str]) -> None:
+    """Have *veil* called for each line that is said: it returns the part between two places, less what it hides."""
+    _state.veil = veil

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 __all__ = ["Tally"]
 
@@ -21,7 +21,7 @@ class Tally:
     __slots__ = ("audit_records", "log_records", "log_records_dropped", "telemetry_errors")
 
     def __init__(self) -> None:
-        self.log_records: Counter[tuple[str, str]] = Counter()
+        self.log_records: defaultdict[tuple[str, str], int] = defaultdict(int)  # its update costs half a Counter's
         """Records written, by (channel, level)."""
         self.log_records_dropped: Counter[str] = Counter()
         """Records that could not be written, by reason."""

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ml_pipeline import _environment
@@ -35,18 +35,15 @@ PREFIX = "ML_PIPELINE_"
 _LONGEST_NAME = 255
 _SECRETS = frozenset({"grafana_token"})
 _RESERVED = {
-    "LOG_RETENTION_DAYS": "removal of old log files",
-    "AUDIT_RETENTION_DAYS": "removal of old audit files",
-    "LOG_TOTAL_BYTES": "a cap on the log directory",
-    "LOG_MAX_BYTES": "rotation by size",
-    "REDACT_KEYS": "redaction by key",
-    "REDACT_PATTERNS": "redaction by pattern",
     "ALERTMANAGER_URL": "delivery through Alertmanager",
     "DATABASE_URL": "PostgreSQL stores",
 }
 """Names kept for what this version does not do: refused when set, because a setting must never be silently ignored."""
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+FieldNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_environment.field_names)]
+Expressions = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_environment.expressions)]
+LevelRules = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_environment.level_rules)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -95,14 +92,19 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         "INFO", description="Least severe level that is written."
     )
+    log_levels: LevelRules = Field((), description="Levels of channels and modules: `training=DEBUG,my.module=INFO`.")
+    log_records_per_second: float | None = Field(None, gt=0, description="Most that one call site writes; unset: all.")
     log_format: Literal["json", "text"] = Field(
         "json",
         description="What the log files hold: JSON Lines, or the text format. `audit.log` is JSON whatever is set.",
     )
-    log_mode: Literal["write-through"] = Field(
+    log_mode: Literal["write-through", "buffered"] = Field(
         "write-through",
-        description="When a record leaves the process: `write-through` hands it to the kernel before the call returns.",
+        description="When a record leaves the process: `write-through` hands it to the kernel before the call returns; "
+        "`buffered` lets records wait, which costs half as much, and those that wait when it is killed are lost; an "
+        "unhandled SIGTERM, such as `docker stop` sends, kills it too.",
     )
+    log_flush_seconds: float = Field(1.0, gt=0, le=3_600, description="How long a buffered record waits at most.")
     log_console: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Text lines on stderr; `auto` is off where the root logger already has a stream handler.",
@@ -112,9 +114,26 @@ class Settings(BaseSettings):
         description="How the features of a prediction, which are personal data, are logged: `full`, not at all with "
         "`none`, or as an HMAC whose key stays in the data folder.",
     )
+    log_max_bytes: int = Field(
+        100_000_000, ge=10_000, description="A log file of this size is set aside; so is each at the end of a UTC day."
+    )
+    log_retention_days: int = Field(90, ge=1, description="How many days log files that were set aside are kept.")
+    log_total_bytes: int | None = Field(
+        None, ge=1, description="Remove the oldest log files, the audit trail never, past this total; unset: no cap."
+    )
+
+    redact_keys: FieldNames = Field(
+        (), description="Endings of field names whose texts are hidden, beside `password`, `token` and so on; by comma."
+    )
+    redact_patterns: Expressions = Field(
+        (), description="Regular expressions, one a line; what they match is hidden in every text that is written."
+    )
 
     audit_key_file: Path | None = Field(
         None, description="File with the secret key that makes the audit trail's hash chain an HMAC."
+    )
+    audit_retention_days: int = Field(
+        2557, ge=1, description="How many days files of the audit trail that were set aside are kept: seven years."
     )
     audit_required: bool = Field(False, description="Stop an operation whose audit record cannot be written.")
 
@@ -270,7 +289,8 @@ def environment_text(settings: Settings, field: str) -> str | None:
         return None
     if isinstance(value, bool):
         return "1" if value else "0"
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    separator = "\n" if field == "redact_patterns" else ","
+    return separator.join(value) if isinstance(value, tuple) else str(value)
 
 
 def is_secret(field: str) -> bool:

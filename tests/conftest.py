@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,9 @@ from ml_pipeline.config import _context
 
 settings.register_profile("house", deadline=None)  # a loaded machine is no failure of the property
 settings.load_profile("house")
+
+# A shell ignores Ctrl-C for what it starts in the background, and children inherit that: the tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +38,23 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     _context.undo(around)
     _runtime.shutdown()
     ml_pipeline.reset()
+
+
+@pytest.fixture
+def small_disk(isolated: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts a small file system of its own at a folder, because root is not stopped by permissions."""
+    mounted: list[Path] = []
+
+    def mount(folder: Path, options: str) -> Path:
+        folder.mkdir(parents=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"mounting needs root: {done.stderr.strip()}")
+        mounted.append(folder.absolute())
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -21,11 +21,11 @@ LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "settings": (("settings", "_environment"), ("errors",)),
     "runtime": (("__init__", "_runtime", "_command"), ("settings",)),
     "events": (
-        tuple(f"config.{name}" for name in ("__init__", "_events", "_ids", "_context", "_routes", "_encoding", "_worker", "_sqlite", "_scoped")),
+        tuple(f"config.{name}" for name in ("__init__", "_events", "_ids", "_context", "_routes", "_encoding", "_redaction", "_worker", "_sqlite", "_scoped")),
         ("runtime",),
     ),
     "metrics": (("config.prometheus_metrics", "config._metric*", "config._push"), ("events",)),
-    "logging": (("config.logging_config", "config._log_*", "config._audit", "config._channels", "config._failures"), ("metrics",)),
+    "logging": (("config.logging_config", "config._log_*", "config._audit*", "config._channels", "config._failures"), ("metrics",)),
     "lineage": (("config.data_lineage", "config._lineage_*"), ("logging",)),
     "alerting": (("config.alerting", "config._alert_*"), ("lineage",)),
     "monitoring": (
@@ -316,7 +316,8 @@ def test_one_place_catches_everything() -> None:
         if isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef)) and method.name in ("__exit__", "__aexit__")
         if method.returns is None or ast.unparse(method.returns) != "None"
     ]
-    assert swallowing == ["_runtime.guard"]
+    # `catch` keeps what its caller names where it is caught, on request, and logs it.
+    assert swallowing == ["_runtime.guard", "config._log_catch.Catch"]
 
 
 def test_errors_of_our_own_come_from_one_tree() -> None:

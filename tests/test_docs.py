@@ -18,7 +18,7 @@ from ml_pipeline.settings import Settings, environment_name
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = ROOT / "ml_pipeline" / "config" / "LOGGING_MONITORING_README.md"
-PAGES = [ROOT / "README.md", GUIDE, *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", GUIDE, ROOT / "ml_pipeline" / "logs" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def _reference_builder() -> ModuleType:

@@ -10,11 +10,9 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.support import example_command, free_port, run_example
 
@@ -35,26 +33,6 @@ def _summary() -> dict[str, Any]:
 
 def _errors() -> dict[str, int]:
     return {error["sink"]: error["count"] for error in _summary()["telemetry_errors"]}
-
-
-@pytest.fixture
-def small_disk(isolated: Path) -> Iterator[Callable[..., Path]]:
-    """Mounts a small file system of its own at a folder, because root is not stopped by permissions."""
-    mounted: list[Path] = []
-
-    def mount(folder: Path, options: str) -> Path:
-        folder.mkdir(parents=True)
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            pytest.skip(f"mounting needs root: {done.stderr.strip()}")
-        mounted.append(folder.absolute())
-        return folder
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_read_only_log_folder(small_disk: Callable[..., Path]) -> None:

@@ -165,7 +165,60 @@ def test_an_action_runs_in_forked_children(tmp_path: Path) -> None:
     assert pids == []
 
 
+def test_a_fork_waits_for_who_holds_the_barrier() -> None:
+    """It waits for who holds the barrier, but not for itself."""
+    barrier, held, is_done = _platform.ForkBarrier(), threading.Event(), []
+
+    def hold() -> None:
+        with barrier:
+            held.set()
+            threading.Event().wait(0.2)
+            is_done.append(True)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    assert in_fork(lambda: _passes(barrier) and is_done == [True])
+    thread.join()
+    with barrier:
+        assert in_fork(lambda: True)
+    assert _passes(barrier)
+
+
+def test_a_fork_does_not_wait_for_ever() -> None:
+    """Past its time it goes on, and the child finds the barrier free."""
+    barrier, held, over = _platform.ForkBarrier(longest=0.01), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with barrier:
+            held.set()
+            over.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    assert in_fork(lambda: _passes(barrier))
+    over.set()
+    thread.join()
+    assert _passes(barrier)
+
+
+def _passes(barrier: _platform.ForkBarrier) -> bool:
+    """Whether another thread gets through."""
+
+    def enter() -> None:
+        with barrier:
+            passed.append(True)
+
+    passed: list[bool] = []
+    thread = threading.Thread(target=enter, daemon=True)
+    thread.start()
+    thread.join(5.0)
+    return passed == [True]
+
+
 def test_without_fork_nothing_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that cannot fork has no children to prepare."""
     monkeypatch.delattr(os, "register_at_fork")
+    _platform.ForkBarrier()
     _platform.after_fork_in_child(pytest.fail)

@@ -57,6 +57,7 @@ class HistoryFile:
     def _write(self) -> None:
         started = time.monotonic()
         self._lock.parent.mkdir(parents=True, exist_ok=True)
+        _platform.make_group_folder(self._path.parent)
         with self._lock.open("ab") as turn:
             _platform.lock_exclusive(turn.fileno())
             try:

@@ -17,6 +17,7 @@ from ml_pipeline.config._alert_records import (
 )
 from ml_pipeline.config._events import AlertEvent, ErrorInfo
 from ml_pipeline.config._ids import new_id
+from ml_pipeline.config._redaction import current
 from ml_pipeline.config._routes import OPERATIONS, OTHERS
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def from_operation(event: OperationEvent, *, time: float) -> Occurrence:
         last_time=time,
         kind=OPERATIONS[event.kind].alert,
         severity="critical" if is_failure else "warning",
-        pipeline=bounded_text(event.pipeline),
+        pipeline=bounded_text(event.pipeline, is_id=True),
         operation=bounded_text(event.name),
         operation_id=_id(event.operation_id),
         run_id=_id(event.run_id),
@@ -108,7 +109,7 @@ def from_drift(event: DriftEvent, *, time: float) -> Occurrence:
         last_time=time,
         kind=OTHERS["DriftEvent"].alert,
         severity="warning",
-        pipeline=bounded_text(event.pipeline),
+        pipeline=bounded_text(event.pipeline, is_id=True),
         operation_id=_id(event.operation_id),
         run_id=_id(event.run_id),
         user_id=_id(event.user_id),
@@ -154,7 +155,7 @@ def from_call(
         last_time=time,
         kind=kind,
         severity=severity,
-        pipeline=bounded_text(_runtime.settings().name),
+        pipeline=bounded_text(_runtime.settings().name, is_id=True),
         operation=bounded_text(operation),
         operation_id=operation_id,
         run_id=_id(_context.run_id.get()),
@@ -225,11 +226,12 @@ def _failure_message(operation: object, error: ErrorInfo) -> str:
 
 def _trace(error: ErrorInfo) -> dict[str, str]:
     # The end of a long traceback says more than its beginning.
-    return {STACKTRACE: error.stacktrace[-_MOST_TRACE_CHARACTERS:]} if error.stacktrace else {}
+    trace = error.stacktrace
+    return {STACKTRACE: current().text(trace, max(len(trace) - _MOST_TRACE_CHARACTERS, 0))} if trace else {}
 
 
 def _id(value: object) -> str | None:
-    return bounded_text(value) or None
+    return bounded_text(value, is_id=True) or None
 
 
 def _given(*values: str | None) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ml_pipeline.config._encoding import encode, one_line, rfc3339, to_plain
 from ml_pipeline.config._events import EMPTY, Severity
+from ml_pipeline.config._redaction import current
 from ml_pipeline.errors import AlertError, closest
 
 if TYPE_CHECKING:
@@ -255,17 +256,18 @@ def check_filters(limit: int, severity: str | None, state: str | None) -> None:
             raise AlertError(f"a {what} must be one of the known ones", given, closest(given, known))
 
 
-def bounded_text(value: object, most_characters: int = MOST_NAME_CHARACTERS) -> str:
+def bounded_text(value: object, most_characters: int = MOST_NAME_CHARACTERS, *, is_id: bool = False) -> str:
     """Turn any value into one line of text.
 
     Args:
         value: Anything; None is empty.
         most_characters: Longest text; what is cut off is marked with ``…``.
+        is_id: Whether it says which one, or who: then nothing in it is redacted.
 
     Returns:
-        The text, without characters that end lines or steer terminals.
+        The text, redacted, without characters that end lines or steer terminals.
     """
-    plain = to_plain(value)
+    plain = to_plain(value, None if is_id else current())
     if plain is None:
         return ""
     text = one_line(plain if isinstance(plain, str) else encode(plain).decode())
@@ -273,7 +275,7 @@ def bounded_text(value: object, most_characters: int = MOST_NAME_CHARACTERS) -> 
 
 
 def bounded_details(details: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn details into plain JSON values that fit together into `MOST_DETAIL_BYTES`.
+    """Turn details into plain JSON values, redacted, that fit together into `MOST_DETAIL_BYTES`.
 
     Args:
         details: Anything by name; None is left out.
@@ -283,7 +285,7 @@ def bounded_details(details: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept: dict[str, Any] = {}
     room = MOST_DETAIL_BYTES
-    plain = to_plain({key: value for key, value in details.items() if value is not None})
+    plain = to_plain({key: value for key, value in details.items() if value is not None}, current())
     for index, (key, value) in enumerate(plain.items()):
         size = len(encode({key: value}))
         if size > room:

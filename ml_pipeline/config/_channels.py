@@ -128,8 +128,6 @@ class LoggerNames:
 
     def _derive(self, logger: str) -> tuple[str, str]:
         if logger.startswith(ROOT + "."):
-            found = (ROOT, logger)  # what another library's logger is called says nothing of our channels
-        if logger.startswith(ROOT + "."):
             found = self._below_registered(logger) or _taken_apart(logger.removeprefix(ROOT + "."))
         else:  # another library's: `airflow.task` is no channel of ours
             found = (ROOT, logger)

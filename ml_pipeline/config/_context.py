@@ -17,6 +17,7 @@ __all__ = [
     "VARIABLES",
     "Carried",
     "current",
+    "fields",
     "operation",
     "operation_id",
     "restore",
@@ -36,6 +37,9 @@ run_id: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_run_id", default
 user_id: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_user_id", default=None)
 trace_id: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_trace_id", default=None)
 span_id: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_span_id", default=None)
+
+fields: Final[ContextVar[Mapping[str, Any] | None]] = ContextVar("ml_pipeline_fields", default=None)
+"""What else every line carries, under ``context``; None: nothing."""
 
 VARIABLES: Final[Mapping[str, ContextVar[str | None]]] = {
     "operation": operation,

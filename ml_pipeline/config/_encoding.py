@@ -12,14 +12,23 @@ import enum
 import itertools
 import math
 import re
-from collections.abc import Mapping
+import sys
+from collections import UserString, deque
+from collections.abc import ItemsView, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from pathlib import PurePath
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import orjson
 
 from ml_pipeline._runtime import attempt
+from ml_pipeline.config._redaction import LONGEST_MATCH, REDACTED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ml_pipeline.config._redaction import Redaction
 
 __all__ = ["dumps", "encode", "one_line", "rfc3339", "to_plain"]
 
@@ -37,22 +46,42 @@ _LARGEST_INTEGER: Final = 2**53
 _MOST_BITS: Final = 8_192
 _SHOWN_ELEMENTS: Final = 32
 _CUT: Final = "…"
+_AS_THEY_ARE: Final = "as they are"
+_SEARCHED: Final = "searched"
+_HIDDEN: Final = "hidden"
 _UNSAFE_IN_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNSAFE_IN_JSON: Final = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
-_CHANGED_BY_OTHERS: Final = (dict, set, frozenset)
+_CHANGED_BY_OTHERS: Final = (dict, set, frozenset, deque)
+_NO_ARRAYS: Final = (str, bytes, bytearray, memoryview, range, UserString)
+"""Sequences that are read as a whole."""
 _class_name: Final = type.__dict__["__name__"].__get__  # what a metaclass says instead may raise
 
 
-def dumps(value: object) -> bytes:
+Exempt: TypeAlias = tuple[frozenset[str], ...]
+"""Names by depth, the outermost first, whose texts a redaction leaves alone."""
+
+LINE_EXEMPT: Final[Exempt] = (
+    frozenset({"timestamp", "level", "logger", "channel", "pipeline", "operation_id", "run_id", "user_id"})
+    | frozenset({"trace_id", "span_id", "file", "function"}),
+)
+"""Of a log line: when, where from and under which ids. What it says is redacted."""
+
+AUDIT_EXEMPT: Final[Exempt] = (LINE_EXEMPT[0] | {"message"}, frozenset({"action", "object", "version", "result"}))
+"""Of an audit line: who did what to what, and how it ended, too; a trail without these would be none."""
+
+
+def dumps(value: object, redaction: Redaction | None = None, exempt: Exempt = ()) -> bytes:
     """Encode any value as one line of JSON.
 
     Args:
         value: Anything; see `to_plain`.
+        redaction: See `to_plain`.
+        exempt: See `to_plain`.
 
     Returns:
         UTF-8 JSON without a line break. Characters that end lines, steer terminals or reverse text are escaped.
     """
-    return encode(to_plain(value))
+    return encode(to_plain(value, redaction, exempt))
 
 
 def encode(plain: object) -> bytes:
@@ -60,7 +89,7 @@ def encode(plain: object) -> bytes:
     return _UNSAFE_IN_JSON.sub(_json_escape, orjson.dumps(plain))
 
 
-def to_plain(value: object) -> Any:
+def to_plain(value: object, redaction: Redaction | None = None, exempt: Exempt = ()) -> Any:
     """Turn any value into dictionaries, lists, strings, numbers, booleans and None.
 
     Args:
@@ -68,11 +97,17 @@ def to_plain(value: object) -> Any:
             number for them and ``null`` would say that nothing was measured. Arrays of more than 32 elements become
             their type and shape. What no rule covers becomes its ``repr``. Of two keys that come out as the same
             text, as 1 and ``"1"`` do, the later gets its position: ``1 (2)``.
+        redaction: What to hide; None hides nothing. Below a hidden name every text is `REDACTED`, at any depth, and
+            whatever would have become a text; numbers stay, and so do names. Its patterns are searched for in texts
+            and in names, but not below ``user_id``. With one, any sequence and any namespace is looked into; without
+            one they become their ``repr``, as what no rule covers.
+        exempt: Names whose texts are left alone, by depth. With any, the outermost names are fixed ones, which hide
+            nothing and are not searched.
 
     Returns:
         A new value, bounded in depth, length and number of items; what is left out is marked with ``…``.
     """
-    return _Plain().convert(value, 0)
+    return _Plain(redaction, exempt).convert(value, 0)
 
 
 def one_line(text: str) -> str:
@@ -100,14 +135,17 @@ def rfc3339(seconds: float) -> str:
 
 
 class _Plain:
-    """One conversion, and how much of its allowance is left."""
+    """One conversion, how much of its allowance is left, and what is done with the texts where it stands."""
 
-    __slots__ = ("_characters", "_parents", "_values")
+    __slots__ = ("_characters", "_exempt", "_parents", "_redaction", "_texts", "_values")
 
-    def __init__(self) -> None:
+    def __init__(self, redaction: Redaction | None, exempt: Exempt) -> None:
         self._characters = MAX_TOTAL_CHARACTERS
         self._values = MAX_VALUES
         self._parents: set[int] = set()
+        self._redaction = redaction
+        self._exempt = exempt
+        self._texts = _SEARCHED if redaction is not None and redaction.patterned else _AS_THEY_ARE
 
     def convert(self, value: object, depth: int) -> Any:
         self._values -= 1
@@ -145,41 +183,99 @@ class _Plain:
         return plain
 
     def _fill_object(self, plain: dict[str, Any], value: Mapping[Any, Any], depth: int) -> None:
+        redaction = self._redaction
+        by_name = redaction is None or (self._texts is _AS_THEY_ARE and not redaction.patterned)
         for index, (key, item) in enumerate(_snapshot(value, value.items())):
             if index >= MAX_ITEMS or self._values <= 0:
                 _mark(plain, f"{len(value) - index} more")
                 return
-            name = self._text(key if type(key) is str else _key(key))
+            field = key if type(key) is str else _key(key)
+            if redaction is None or (by_name and not redaction.hides(field)):  # nothing to hide: most fields
+                name, shown = self._text(field), self.convert(item, depth + 1)
+            else:
+                name, shown = self._redacted(redaction, field, item, depth)
             while name in plain:
                 name = f"{name} ({index + 1})"
-            plain[name] = self.convert(item, depth + 1)
+            plain[name] = shown
+
+    def _redacted(self, redaction: Redaction, field: str, item: object, depth: int) -> tuple[str, Any]:
+        around = self._texts
+        searched = _SEARCHED if redaction.patterned else _AS_THEY_ARE
+        is_fixed = depth == 0 and bool(self._exempt)
+        is_exempt = depth < len(self._exempt) and field in self._exempt[depth]
+        is_user = field == "user_id"
+        try:
+            self._texts = _AS_THEY_ARE if is_fixed or is_exempt or is_user else searched
+            name = self._text(field)
+            if around is _HIDDEN or not (is_fixed or is_exempt or not redaction.hides(field)):
+                self._texts = _HIDDEN
+            elif is_fixed and not is_exempt:
+                self._texts = searched
+            return name, self.convert(item, depth + 1)
+        finally:
+            self._texts = around
 
     def _fill_array(self, plain: list[Any], value: Any, depth: int) -> None:
+        redaction = self._redaction
+        names = () if redaction is None or type(value) is list else _names_in(value)
+        pairs = redaction is not None and isinstance(value, ItemsView)
         for index, item in enumerate(_snapshot(value, value)):
             if index >= MAX_ITEMS or self._values <= 0:
                 _mark(plain, f"{len(value) - index} more")
                 return
-            plain.append(self.convert(item, depth + 1))
+            if pairs:
+                key, _ = item
+                plain.append(self.convert(_Row(item, ("", key)), depth + 1))
+            elif redaction is not None and index < len(names) and redaction.hides(_key(names[index])):
+                plain.append(self._hidden(item, depth + 1))
+            else:
+                plain.append(self.convert(item, depth + 1))
+
+    def _hidden(self, value: object, depth: int) -> Any:
+        around, self._texts = self._texts, _HIDDEN
+        try:
+            return self.convert(value, depth)
+        finally:
+            self._texts = around
 
     def _scalar(self, value: Any, depth: int) -> Any:
         for kind, rule in _RULES:
             if isinstance(value, kind):
                 return self.convert(rule(value), depth)
         if isinstance(value, (bytes, bytearray)):
-            shown = bytes(value[:MAX_CHARACTERS]).decode("utf-8", "backslashreplace")
-            return self._text(shown, max(len(value) - MAX_CHARACTERS, 0))
+            most = MAX_CHARACTERS + (LONGEST_MATCH if self._texts is _SEARCHED else 0)
+            shown = bytes(value[:most]).decode("utf-8", "backslashreplace")
+            return self._text(shown, max(len(value) - most, 0))
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return self._container(_Fields(value), depth, id(value))
         if hasattr(value, "shape") and (hasattr(value, "dtype") or hasattr(value, "dtypes")):
-            return self.convert(_array(value), depth)
-        return self._text(_printed(value))
+            return self._table(value, depth)
+        inside = None if self._redaction is None else _inside(value)  # without one: ids are made of it, and must stay
+        return self._text(_printed(value)) if inside is None else self._container(inside, depth, id(value))
+
+    def _table(self, value: Any, depth: int) -> Any:
+        plain, redaction = _array(value), self._redaction
+        if type(plain) is not list or redaction is None:
+            return self.convert(plain, depth)
+        kind = type(value)
+        fields = getattr(getattr(value, "dtype", None), "names", None) or ()
+        own = (value.name,) if hasattr(kind, "name") else ()
+        if any(redaction.hides(_key(name)) for name in (*own, *fields)):  # of all of it, or of a field of its rows
+            return self._hidden(plain, depth)
+        return self.convert(_Row(plain, tuple(value.index) if hasattr(kind, "index") else ()), depth)
 
     def _text(self, text: str, unseen: int = 0) -> str:
+        if self._texts is _HIDDEN:
+            text, unseen = REDACTED, 0
         room = min(MAX_CHARACTERS, max(self._characters, 0))
         more = max(len(text) - room, 0) + unseen
         self._characters -= min(len(text), room)
+        if self._texts is _SEARCHED and self._redaction is not None:  # before it is cut: half a secret is one, too
+            text = self._redaction.text(text, 0, room)
+        elif more:
+            text = text[:room]
         if more:
-            text = f"{text[:room]}{_CUT} {more} more characters" if room else _CUT
+            text = f"{text}{_CUT} {more} more characters" if room else _CUT
         if not text.isascii():
             text = text.encode("utf-8", "backslashreplace").decode("utf-8")
         return text
@@ -200,6 +296,31 @@ class _Fields(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+class _Row(list[Any]):
+    """Items with their names, as a named tuple has them."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, items: Iterable[Any], names: tuple[Any, ...]) -> None:
+        super().__init__(items)
+        self.names = names
+
+
+def _names_in(value: object) -> tuple[Any, ...]:
+    if isinstance(value, _Row):
+        return value.names
+    names = getattr(type(value), "_fields", ()) if isinstance(value, tuple) else ()
+    return names if type(names) is tuple else ()
+
+
+def _inside(value: object) -> Any:
+    """Return what lies in a value that has no form of its own, or None; its ``repr`` would tell what is hidden."""
+    argparse = sys.modules.get("argparse")  # where nobody imported it there are no values of its
+    if isinstance(value, SimpleNamespace) or (argparse is not None and isinstance(value, argparse.Namespace)):
+        return vars(value)
+    return value if isinstance(value, (ValuesView, Sequence)) and not isinstance(value, _NO_ARRAYS) else None
 
 
 def _key(value: object) -> str:

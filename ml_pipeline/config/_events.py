@@ -17,8 +17,7 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
-from ml_pipeline import _runtime
-from ml_pipeline._platform import after_fork_in_child
+from ml_pipeline import _platform, _runtime
 from ml_pipeline.config import _context
 from ml_pipeline.config._ids import new_id
 
@@ -354,8 +353,9 @@ class Bus:
             self._loading = True
             try:
                 while self._waiting:
-                    self._load(self._waiting[0])
-                    self._waiting = self._waiting[1:]  # once it is empty, other threads no longer wait at the lock
+                    with _platform.importing:  # a child that is forked in the middle would subscribe it twice
+                        self._load(self._waiting[0])
+                        self._waiting = self._waiting[1:]  # once it is empty, other threads no longer wait at the lock
             finally:
                 self._loading = False
 
@@ -376,6 +376,6 @@ def _hand_over(name: str, handler: Handler, event: Event) -> None:
 
 
 DEFAULT_BUS: Final = Bus(_DEFAULT_SINKS)
-after_fork_in_child(DEFAULT_BUS.renew_lock)
+_platform.after_fork_in_child(DEFAULT_BUS.renew_lock)
 publish: Final = DEFAULT_BUS.publish
 subscribe: Final = DEFAULT_BUS.subscribe

@@ -6,8 +6,9 @@ import traceback
 from typing import TYPE_CHECKING, Final
 
 from ml_pipeline import _runtime
+from ml_pipeline.config._encoding import to_plain
 from ml_pipeline.config._events import ErrorInfo
-from ml_pipeline.config._log_format import plain_text
+from ml_pipeline.config._redaction import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ def is_failure(error: BaseException) -> bool:
 
 
 def error_info(error: object, operation_id: str = "", around: tuple[str, ...] = ()) -> ErrorInfo:
-    """Turn an exception, or a text that stands for one, into plain text.
+    """Turn an exception, or a text that stands for one, into plain text, redacted.
 
     Args:
         error: What went wrong.
@@ -52,7 +53,7 @@ def error_info(error: object, operation_id: str = "", around: tuple[str, ...] = 
         Type, message and traceback; the traceback is empty where an operation inside this one has told it.
     """
     if not isinstance(error, BaseException):
-        return ErrorInfo("", plain_text(error))
+        return ErrorInfo("", _text(error))
     told = operation_id in _mark(error, _AROUND)
     if operation_id and not told:
         _runtime.attempt(setattr, error, _FAILED, operation_id)
@@ -60,7 +61,7 @@ def error_info(error: object, operation_id: str = "", around: tuple[str, ...] = 
     if told:
         return ErrorInfo(type(error).__name__, message_of(error))
     lines, _ = _runtime.attempt(traceback.format_exception, type(error), error, error.__traceback__)
-    return ErrorInfo(type(error).__name__, message_of(error), "".join(lines or []))
+    return ErrorInfo(type(error).__name__, message_of(error), current().text("".join(lines or [])))
 
 
 def caused_by(error: object, operation_id: str) -> str:
@@ -90,9 +91,14 @@ def failed_operation(error: object) -> str | None:
 
 
 def message_of(error: BaseException) -> str:
-    """Return an exception's message; one that cannot be printed says so."""
+    """Return an exception's message, redacted; one that cannot be printed says so."""
     message, broken = _runtime.attempt(str, error)
-    return plain_text(message) if broken is None else f"<{type(broken).__name__} when printed>"
+    return _text(message) if broken is None else f"<{type(broken).__name__} when printed>"
+
+
+def _text(value: object) -> str:
+    plain = to_plain(value, current())
+    return "" if plain is None else str(plain)
 
 
 def _mark(error: object, name: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from ml_pipeline.config._encoding import encode, to_plain
 from ml_pipeline.config._events import EMPTY, LineageEdge, LineageNode
 from ml_pipeline.config._ids import content_id
+from ml_pipeline.config._redaction import current
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -182,10 +183,10 @@ def placeholder(node_id: str) -> LineageNode:
 
 
 def known(facts: Mapping[str, object]) -> Mapping[str, Any]:
-    """Return *facts* as plain, bounded values, without those that say nothing."""
+    """Return *facts* as plain, bounded values, redacted, without those that say nothing."""
     if not facts:
         return EMPTY
-    return {key: value for key, value in to_plain(facts).items() if value not in (None, "", [], {})}
+    return {key: value for key, value in to_plain(facts, current()).items() if value not in (None, "", [], {})}
 
 
 def merge_node(old: NodeRecord | None, new: NodeRecord) -> NodeRecord:

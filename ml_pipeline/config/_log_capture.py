@@ -31,6 +31,11 @@ class Capture:
         self._handler = _Foreign(write)
         self._hooks: tuple[Any, Any] | None = None
 
+    @property
+    def handler(self) -> logging.Handler:
+        """The handler that stands at the root while captured; it passes our own records by."""
+        return self._handler
+
     def start(self) -> None:
         """Begin to capture."""
         if self._hooks is not None:

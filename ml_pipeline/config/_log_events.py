@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context, _events
 from ml_pipeline.config._channels import AUDIT, ROOT
-from ml_pipeline.config._encoding import rfc3339
+from ml_pipeline.config._encoding import rfc3339, to_plain
 from ml_pipeline.config._events import (
     AlertEvent,
     AuditEvent,
@@ -33,6 +33,7 @@ from ml_pipeline.config._log_format import (
     plain_text,
     without_empty,
 )
+from ml_pipeline.config._redaction import current
 from ml_pipeline.config._routes import OPERATIONS, OTHERS
 from ml_pipeline.errors import without_credentials
 
@@ -200,13 +201,19 @@ def _operation_message(event: OperationEvent) -> str:
     if event.type == "start":
         return f"{subject} started"
     if event.attributes.get("single"):
-        return f"{subject}: {plain_text(event.attributes.get('decision'))}"
+        return f"{subject}: {_told(event, 'decision')}"
     numbers = ", ".join(f"{key}={_number(value)}" for key, value in {**event.counts, **event.metrics}.items())
     if event.type == "progress":
         return f"{subject} in progress: {numbers}" if numbers else f"{subject} in progress"
     took = f" after {event.duration_seconds:.3f} s" if event.duration_seconds is not None else ""
     why = f": {event.error.type or 'error'}: {event.error.message}" if event.error else ""
     return f"{subject} {_ENDED[event.type]}{took}{why}" + (f" ({numbers})" if numbers else "")
+
+
+def _told(event: OperationEvent, name: str) -> str:
+    """A fact as text, hidden where its name is: the message must not say what the context does not."""
+    (told,) = to_plain({name: event.attributes.get(name)}, current()).values()
+    return "" if told is None else str(told)
 
 
 def _number(value: float) -> str:

@@ -1,33 +1,136 @@
-"""Files that are appended to one whole line at a time, handed to the kernel before the call returns."""
+"""Files that are appended to one whole line at a time, handed to the kernel before the call returns.
+
+At most once a second, on the way of a write, a file is looked at: whether it still lies at its path, and whether it is
+due to be set aside. Between two looks a write compares two numbers and makes one system call.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
-from typing import TYPE_CHECKING
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from ml_pipeline import _platform, _runtime
+from ml_pipeline.config._log_handle import Handle
+from ml_pipeline.config._log_retention import Keeper, Retention, channel_files
+from ml_pipeline.config._log_rotation import Rotation, is_in_place
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from ml_pipeline.settings import Settings
 
 __all__ = ["AppendFile", "AppendFiles", "ends_torn"]
 
-_MODE = 0o640
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+_append: Final = os.write  # found sooner than through its module
+_FLAGS: Final = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
+_LOOK_SECONDS: Final = 1.0
+_NOW: Final = float("-inf")
+_UNBOUNDED: Final = 1 << 62
+_MOST_TRIES: Final = 100  # some file systems name a file by another number each time it is asked for
+_IDLE, _WRITING, _CLOSING = range(3)
 
 
 class AppendFile:
     """One file, opened at the first write; threads and processes may share it, because every write is one append.
 
+    A file that was removed, or that another took the place of, is noticed within a second; what was written to it until
+    then is where it went.
+
     Args:
         path: The file; its folder is made at the first write.
+        rotation: Sets the file aside when it is full or its day is over; None: nobody does.
+        on_look: Called at each look.
+        monotonic: Seconds that only go forward.
+
+    Attributes:
+        path: The file.
+        taken: How many bytes the kernel took of the last line that `write` handed to it; empty if it has not come to
+            that since someone cleared it. It tells even where a signal handler has raised in the middle.
     """
 
-    def __init__(self, path: Path) -> None:
+    __slots__ = (
+        "_day",
+        "_descriptor",
+        "_full_at",
+        "_handle",
+        "_identity",
+        "_lock",
+        "_look_at",
+        "_monotonic",
+        "_on_look",
+        "_quick",
+        "_room",
+        "_rotation",
+        "_state",
+        "_torn",
+        "path",
+        "taken",
+    )
+
+    def __init__(
+        self,
+        path: Path,
+        rotation: Rotation | None = None,
+        *,
+        on_look: Callable[[], object] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.path = path
+        self.taken: deque[int] = deque(maxlen=1)
+        self._rotation = rotation
+        self._on_look = on_look
+        self._monotonic = monotonic
         self._lock = threading.RLock()  # a signal handler may log while this thread is inside a write
-        self._descriptor: int | None = None
+        self._state = _IDLE
+        self._descriptor = -1
+        self._identity: tuple[int, int] | None = None
+        self._handle: Handle | None = None
+        self._quick: Handle | None = None  # the same, while nothing but an append is to be done
         self._torn = False
+        self._full_at: float = _UNBOUNDED
+        self._look_at = _NOW
+        self._room: float = _UNBOUNDED
+        self._day = 0
+
+    def quick(self, line: bytes, now: float) -> bool:
+        """Append one line without the lock, if nothing but that is to be done; otherwise do nothing.
+
+        The kernel keeps the appends of threads apart, and a handle is closed when the last of them lets go of it.
+
+        Args:
+            line: As `write` takes it.
+            now: The present moment, by ``time.monotonic``.
+
+        Returns:
+            Whether it was written; if not, it is for `write`.
+
+        Raises:
+            OSError: As `write` does.
+        """
+        handle = self._quick
+        if handle is None or now >= self._look_at:
+            return False
+        try:
+            written = _append(handle.number, line)
+            self._room = room = self._room - written
+            if room <= 0 or written != len(line):
+                self._finish(line[written:])
+        except OSError:
+            self._quick, self._look_at = None, _NOW
+            raise
+        return True
+
+    def _finish(self, rest: bytes) -> None:
+        with self._lock:
+            self._quick = None
+            if rest:
+                self._complete(rest)
 
     def write(self, line: bytes) -> None:
         """Append one line.
@@ -39,26 +142,146 @@ class AppendFile:
             OSError: If it could not be written whole; the next line then starts on a line of its own.
         """
         with self._lock:
-            descriptor = self._open()
-            rest = b"\n" + line if self._torn else line
-            while rest:  # a short write means a disk that is filling: the next one says so, or completes the line
-                rest = rest[os.write(descriptor, rest) :]
-                self._torn = bool(rest)
+            if self._state:
+                self._write_apart(line)
+                return
+            try:
+                self._state = _WRITING
+                if self._room <= 0 or self._monotonic() >= self._look_at:
+                    self._look()
+                if self._torn:
+                    line = b"\n" + line
+                # Written and told in one step of the interpreter: a signal handler raises before or after, not between.
+                self.taken.extend(map(_append, (self._descriptor,), (line,)))
+                written = self.taken[-1]
+                self._room -= written
+                if self._torn or written != len(line):
+                    self._complete(line[written:])
+                self._quick = self._handle if self._room > 0 and self._handle and self._handle.is_regular else None
+            except OSError:
+                self._quick, self._look_at = None, _NOW  # the next write looks what has become of the file
+                raise
+            finally:
+                if self._state == _CLOSING:
+                    self._shut()
+                self._state = _IDLE
 
     def close(self) -> None:
         """Close the file; a later write opens it again."""
         with self._lock:
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
+            if self._state:  # a signal handler inside the write below, which still needs it
+                self._state = _CLOSING
+            else:
+                self._shut()
 
-    def _open(self) -> int:
-        if self._descriptor is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self.path, _FLAGS, _MODE)
-            # A pipe or terminal, such as a link to /dev/stdout, has no end to look at.
-            self._torn = stat.S_ISREG(os.fstat(self._descriptor).st_mode) and ends_torn(self.path)
-        return self._descriptor
+    def let_go(self) -> None:
+        """Close the file if it no longer lies at its path, so that nobody waits for the next write to do so."""
+        with self._lock:
+            if not self._state and self._descriptor >= 0:
+                self._held()
+
+    def _complete(self, rest: bytes) -> None:
+        """Write what a disk that is filling has not taken of a line; the next attempt says so, or succeeds."""
+        while rest:
+            self._torn = True
+            rest = rest[os.write(self._descriptor, rest) :]
+        self._torn = False
+
+    def _write_apart(self, line: bytes) -> None:
+        """Append a line from within a write of the same thread, which a signal or a ``__del__`` has interrupted."""
+        descriptor, _, torn = self._opened()
+        try:
+            rest = b"\n" + line if torn or self._torn else line
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        finally:
+            os.close(descriptor)
+
+    def _look(self) -> None:
+        """See to it that the open file is the one at the path, and that it is not due to be set aside."""
+        held = self._held() or self._open()
+        is_file = stat.S_ISREG(held.st_mode)
+        if is_file and held.st_size < self._full_at - self._room:  # cut: what was written since is not all there
+            self._torn = bool(ends_torn(self.path, held))
+        rotation = self._rotation
+        left_today: float = _UNBOUNDED
+        if rotation is not None and is_file:
+            left_today = rotation.seconds_left_today()
+            if not held.st_size:  # new, or cut to nothing by someone
+                self._day, self._torn = rotation.today(), False
+            elif rotation.is_due(held.st_size, self._day) and self._rotated(rotation, held):
+                self._shut()
+                held = self._open()
+            self._room = rotation.room(held.st_size)
+        self._full_at = held.st_size + self._room
+        self._look_at = self._monotonic() + min(_LOOK_SECONDS, left_today)
+        if self._on_look is not None:
+            self._on_look()
+
+    def _rotated(self, rotation: Rotation, held: os.stat_result) -> bool:
+        with _runtime.guard("log_rotation"):  # a file that cannot be set aside is written on
+            return rotation.rotate(self.path, held, self._day)
+        return False
+
+    def _held(self) -> os.stat_result | None:
+        """What is open, if it lies at the path; if not, it is closed."""
+        if self._descriptor < 0:
+            return None
+        try:
+            held = os.fstat(self._descriptor)
+            if (held.st_dev, held.st_ino) == self._identity and is_in_place(self.path, held):
+                return held
+        except PermissionError:  # the folder lets nobody look: what is open is as good as it gets
+            return held
+        except OSError:  # someone closed it, or the file system is gone
+            pass
+        self._shut()
+        return None
+
+    def _shut(self) -> None:
+        self._handle = self._quick = None  # which closes it, now or when the write of another thread has ended
+        self._descriptor, self._look_at = -1, _NOW
+
+    def _open(self) -> os.stat_result:
+        self._descriptor, held, self._torn = self._opened()
+        self._handle = Handle(self._descriptor, held)
+        self._identity = held.st_dev, held.st_ino
+        self._room = self._full_at = _UNBOUNDED
+        if self._rotation is not None:
+            self._day = self._rotation.day_of_file(held)
+        return held
+
+    def _opened(self) -> tuple[int, os.stat_result, bool]:
+        """Open the file that lies at the path; also what it is, and whether its last line has no end."""
+        if self._rotation is not None:
+            _platform.make_group_folder(self._rotation.folder)
+        _platform.make_group_folder(self.path.parent)
+        for is_last in [False] * _MOST_TRIES + [True]:
+            descriptor = _platform.open_for_group(self.path, _FLAGS)
+            torn = None
+            try:
+                held = os.fstat(descriptor)
+                torn = self._settled(descriptor, held)
+                if torn is None and is_last:
+                    torn = False
+            finally:
+                if torn is None:
+                    os.close(descriptor)
+            if torn is not None:
+                return descriptor, held, torn
+        raise AssertionError  # pragma: no cover - the last try returns
+
+    def _settled(self, descriptor: int, held: os.stat_result) -> bool | None:
+        """Say whether the last line has no end; None if another process has set the file aside meanwhile."""
+        if not stat.S_ISREG(held.st_mode):  # a pipe or terminal, such as a link to /dev/stdout, has no end to look at
+            return False
+        if self._rotation is not None:
+            if _platform.rename_hindrance() is None:
+                with contextlib.suppress(OSError):  # no locks on this file system: then the time it rests must do
+                    _platform.try_lock(descriptor, shared=True)  # keeps others from compressing it
+            if not is_in_place(self.path, held):
+                return None
+        return ends_torn(self.path, held) if held.st_size else False
 
 
 class AppendFiles:
@@ -66,34 +289,97 @@ class AppendFiles:
 
     Args:
         folder: Where they lie.
+        rotation: Sets them aside when they are full or their day is over; None: nobody does.
+        retention: How long what was set aside is kept; None: nobody touches it.
+        on_look: Called when one of them is looked at.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rotation: Rotation | None = None,
+        retention: Retention | None = None,
+        on_look: Callable[[], object] | None = None,
+    ) -> None:
         self.folder = folder
+        self._on_look = on_look
         self._files: dict[str, AppendFile] = {}
+        self._rotation = rotation
+        self._keeper = None
+        if rotation is not None and retention is not None:
+            self._keeper = Keeper(lambda: channel_files(folder), retention, before=self._settle)
+            rotation.on_rotated = self._keeper.wake
+
+    @classmethod
+    def of(cls, settings: Settings, on_look: Callable[[], object] | None = None) -> AppendFiles:
+        """Make the log files that the settings ask for; *on_look* is called when one of them is looked at."""
+        rotation = Rotation(settings.log_dir, max_bytes=settings.log_max_bytes)
+        return cls(
+            settings.log_dir, rotation, Retention(settings.log_retention_days, settings.log_total_bytes), on_look
+        )
 
     def __getitem__(self, relative: str) -> AppendFile:
         file = self._files.get(relative)
-        return file if file is not None else self._files.setdefault(relative, AppendFile(self.folder / relative))
+        if file is not None:
+            return file
+        file = AppendFile(self.folder / relative, self._rotation, on_look=self._on_look)
+        return self._files.setdefault(relative, file)
 
     def close(self) -> None:
-        """Close every file."""
+        """Close every file, and leave those that were set aside to whoever comes next."""
+        if self._keeper is not None:
+            self._keeper.close()
         for file in list(self._files.values()):
             file.close()
 
+    def _settle(self) -> None:
+        """Set aside what nobody writes to any more, and let go of what others have set aside."""
+        for path in channel_files(self.folder):
+            self._rotate_idle(path)
+        for file in list(self._files.values()):
+            file.let_go()
 
-def ends_torn(path: Path) -> bool:
+    def _rotate_idle(self, path: Path) -> None:
+        with _runtime.guard("log_rotation"), contextlib.suppress(FileNotFoundError):
+            held = path.stat()
+            if self._rotation is not None and stat.S_ISREG(held.st_mode):
+                day = self._rotation.day_of_file(held)
+                if self._rotation.is_due(held.st_size, day):
+                    self._rotation.rotate(path, held, day)
+
+
+def ends_torn(path: Path, held: os.stat_result) -> bool | None:
     """Say whether a file's last line has no end, because its writer was killed or the disk was full.
 
     A line that another process is writing at this moment is waited for, or it would be taken for a torn one: a write
     across a page boundary shows its first part before its second.
+
+    Args:
+        path: Where the file lies.
+        held: The file that is meant.
+
+    Returns:
+        Whether it has none; False where it may be written and not read, and None if it does not lie there any more.
+
+    Raises:
+        OSError: If it cannot be read.
     """
-    with path.open("rb", buffering=0) as file:
-        while end := file.seek(0, os.SEEK_END):
+    try:
+        file = path.open("rb", buffering=0)
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        return False
+    with file:
+        while os.path.samestat(os.fstat(file.fileno()), held):
+            end = file.seek(0, os.SEEK_END)
+            if not end:
+                return False
             file.seek(end - 1)
             if file.read(1) == b"\n":
                 return False
-            os.utime(path)  # takes the lock of the file in the kernel, which a write under way holds until it is whole
+            # Takes the lock of the file in the kernel, which a write under way holds until it is whole.
+            os.utime(file.fileno() if os.utime in os.supports_fd else path)
             if file.seek(0, os.SEEK_END) == end:
                 return True
-    return False
+    return None

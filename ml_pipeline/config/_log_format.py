@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
-from ml_pipeline.config._encoding import encode, one_line, rfc3339, to_plain
+from ml_pipeline.config._encoding import LINE_EXEMPT, encode, one_line, rfc3339, to_plain
+from ml_pipeline.config._redaction import current
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 __all__ = [
     "EXTRA_KEY",
     "JSON_KEYS",
+    "OWN_ATTRIBUTES",
     "beside",
     "context_of",
     "exception_of",
+    "first_text_line",
     "given_fields",
     "is_empty",
     "json_line",
@@ -61,13 +64,14 @@ JSON_KEYS: Final = (
 )
 """The keys of a line, in order."""
 
-_OWN_ATTRIBUTES: Final = frozenset(
-    {*logging.LogRecord("", 0, "", 0, "", None, None).__dict__, "message", "asctime", "taskName"}
-)
+OWN_ATTRIBUTES: Final = frozenset({*logging.LogRecord("", 0, "", 0, "", None, None).__dict__, "message", "asctime"})
+"""What a ``LogRecord`` of this Python has without any ``extra=``; ``taskName`` is one of them from 3.12 on."""
+
 _GIVEN_KEYS: Final = frozenset({"operation", "user_id", "context"})
 _NOTHING_GIVEN: Final[Mapping[str, Any]] = MappingProxyType({})
 _CAN_BE_EMPTY: Final = frozenset({str, dict, tuple, MappingProxyType})
 _MOST_STACKTRACE_CHARACTERS: Final = 65_536
+_UNKNOWN_FILE: Final = "(unknown file)"  # `logging` with ``logging._srcfile = None``, its switch for speed
 _RESET: Final = "\x1b[0m"
 _COLOURS: Final = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[1;31m", "DEBUG": "\x1b[2m"}
 
@@ -95,7 +99,7 @@ def line_fields(record: logging.LogRecord, channel: str, shown: str) -> dict[str
     for key, variable in _context.VARIABLES.items():
         value = given.get(key)
         fields[key] = variable.get() if value is None or is_empty(value) else value
-    if record.pathname:
+    if record.pathname and record.pathname != _UNKNOWN_FILE:
         fields.update(file=record.pathname, line=record.lineno, function=record.funcName)
     fields.update(process=record.process, thread=record.threadName)
     fields["exception"] = exception_of(record, given)
@@ -104,10 +108,11 @@ def line_fields(record: logging.LogRecord, channel: str, shown: str) -> dict[str
 
 
 def json_line(fields: Mapping[str, Any]) -> bytes:
-    """Encode the fields of a line as one line of JSON, with its line end."""
-    plain = to_plain(fields)
+    """Encode the fields of a line as one line of JSON, redacted, with its line end."""
+    redaction = current()
+    plain = to_plain(fields, redaction, LINE_EXEMPT)
     stacktrace = (fields.get("exception") or _NOTHING_GIVEN).get("stacktrace")
-    if stacktrace:  # whole, where other texts are cut: its last lines say most
+    if stacktrace and not redaction.hides("stacktrace"):  # whole, where other texts are cut: its last lines say most
         plain["exception"]["stacktrace"] = stacktrace.encode("utf-8", "backslashreplace").decode("utf-8")
     return encode(plain) + b"\n"
 
@@ -124,19 +129,33 @@ def text_line(record: logging.LogRecord, shown: str, *, coloured: bool = False) 
         One line with its line end; a traceback or stack follows on lines that are indented, so that no text in it can
         pass for a line of the log.
     """
-    # The record's own milliseconds are truncated from a binary fraction: the same moment would differ from the JSON's.
-    moment = dt.datetime.fromtimestamp(record.created, dt.UTC).astimezone()
-    level = one_line(record.levelname)
-    if coloured and level in _COLOURS:
-        level = f"{_COLOURS[level]}{level}{_RESET}"
-    message = one_line(to_plain(message_of(record)))
-    stamp = f"{moment:%Y-%m-%d %H:%M:%S},{moment.microsecond // 1000:03d}"
-    lines = [f"{stamp} - {level} - {one_line(shown)} - {message}"]
+    redaction = current()
+    message = to_plain(message_of(record), redaction)
+    lines = [first_text_line(record.created, record.levelname, shown, message, coloured=coloured)]
     exception = exception_of(record, given_fields(record)) or _NOTHING_GIVEN
     for block in (exception.get("stacktrace"), record.stack_info):
         if block:
-            lines += ["    " + one_line(line) for line in block.rstrip().split("\n")]
+            lines += ["    " + one_line(line) for line in redaction.text(block.rstrip()).split("\n")]
     return "\n".join(lines) + "\n"
+
+
+def first_text_line(created: float, level: str, shown: str, message: str, *, coloured: bool) -> str:
+    """Write what `text_line` begins with, without a line end.
+
+    Args:
+        created: The moment, in seconds since the epoch.
+        level: The name of the level.
+        shown: The name shown for the logger.
+        message: The message.
+        coloured: Whether to colour the level.
+    """
+    # The record's own milliseconds are truncated from a binary fraction: the same moment would differ from the JSON's.
+    moment = dt.datetime.fromtimestamp(created, dt.UTC).astimezone()
+    level = one_line(level)
+    if coloured and level in _COLOURS:
+        level = f"{_COLOURS[level]}{level}{_RESET}"
+    stamp = f"{moment:%Y-%m-%d %H:%M:%S},{moment.microsecond // 1000:03d}"
+    return f"{stamp} - {level} - {one_line(shown)} - {one_line(message)}"
 
 
 def message_of(record: logging.LogRecord) -> str:
@@ -173,8 +192,9 @@ def exception_of(record: logging.LogRecord, given: Mapping[str, Any]) -> dict[st
 
 
 def context_of(record: logging.LogRecord, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that a record's caller gave beyond the fixed keys."""
-    context = {key: value for key, value in record.__dict__.items() if key not in _OWN_ATTRIBUTES}
+    """Return everything that a record's caller gave beyond the fixed keys, and what the lines around it carry too."""
+    context = dict(_context.fields.get() or {})
+    context |= {key: value for key, value in record.__dict__.items() if key not in OWN_ATTRIBUTES}
     if given is not _NOTHING_GIVEN:
         del context[EXTRA_KEY]
         context.update(given["context"])
@@ -219,6 +239,7 @@ def plain_text(value: object) -> str:
 
 
 def _bounded(stacktrace: str) -> str:
+    stacktrace = current().text(stacktrace)  # before it is cut: half a secret is one, too
     if len(stacktrace) <= _MOST_STACKTRACE_CHARACTERS:
         return stacktrace
     half = _MOST_STACKTRACE_CHARACTERS // 2

@@ -14,6 +14,7 @@ from ml_pipeline import _platform
 from ml_pipeline.config._encoding import dumps
 from ml_pipeline.config._ids import new_id
 from ml_pipeline.config._log_files import AppendFile
+from ml_pipeline.config._redaction import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +24,10 @@ __all__ = ["OperationJournal"]
 
 _NAME: Final = re.compile(r"(?P<host>[^_]+)_(?P<pid>\d+)_(?P<start>[\d.]+)_[0-9a-f]+\.jsonl")
 _COMPACT_BYTES: Final = 1 << 18
+_EXEMPT: Final = (
+    frozenset({"start", "end"}),
+    frozenset({"operation_id", "parent_id", "run_id", "user_id", "pipeline", "kind"}),
+)
 
 
 class OperationJournal:
@@ -106,12 +111,12 @@ class OperationJournal:
         return self._folder / f"{self._stem}_{new_id()[-12:]}.jsonl"
 
     def _append(self, entry: Mapping[str, Any]) -> None:
-        line = dumps(entry) + b"\n"
+        line = _line(entry)
         self._written += len(line)
         self._file.write(line)
 
     def _compact(self) -> None:
-        lines = b"".join(dumps({"start": operation}) + b"\n" for operation in self._open.values())
+        lines = b"".join(_line({"start": operation}) for operation in self._open.values())
         self._file.close()
         _platform.replace_durably(self._file.path, lines)
         self._written = len(lines)
@@ -138,6 +143,10 @@ class OperationJournal:
             self.started(operation)
         claimed.unlink()
         return operations
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return dumps(entry, current(), _EXEMPT) + b"\n"
 
 
 def _unfinished(path: Path) -> dict[str, dict[str, Any]]:

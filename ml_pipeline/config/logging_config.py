@@ -10,6 +10,9 @@ Use it like any logger::
 One handler on the logger ``ml_pipeline`` writes each record to the file of its channel (`CHANNELS`), ERROR and up also
 to ``errors.log``, and to the console. Loggers below it propagate as always, so ``caplog`` and handlers of one's own see
 every record. Importing this module opens nothing; files are opened by the first record that goes to them.
+
+Where nobody else listens, a record takes the short way of `_log_fast`; otherwise it is a ``LogRecord`` as ever. Its
+line is the same.
 """
 
 from __future__ import annotations
@@ -18,13 +21,19 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from ml_pipeline import _runtime
+from ml_pipeline import _platform, _runtime
 from ml_pipeline.config import _events, _log_events
-from ml_pipeline.config._audit import AuditTrail, read_key
-from ml_pipeline.config._channels import AUDIT, CHANNELS, ERRORS, ROOT, Channel, LoggerNames, channel_path
+from ml_pipeline.config._audit import AuditTrail
+from ml_pipeline.config._channels import AUDIT, CHANNELS, ROOT, Channel, LoggerNames, channel_path
+from ml_pipeline.config._log_calls import DirectCalls, log_call
 from ml_pipeline.config._log_capture import Capture
-from ml_pipeline.config._log_files import AppendFiles
-from ml_pipeline.config._log_format import EXTRA_KEY, JSON_KEYS, json_line, line_fields, text_line
+from ml_pipeline.config._log_extras import Extras
+from ml_pipeline.config._log_format import EXTRA_KEY, JSON_KEYS
+from ml_pipeline.config._log_levels import UNSET, LevelsInForce, withdraw_levels
+from ml_pipeline.config._log_loguru import LoguruSink
+from ml_pipeline.config._log_outlet import Outlet
+from ml_pipeline.config._log_reload import Reload
+from ml_pipeline.config._log_sampling import SiteFilter
 from ml_pipeline.errors import OperationStateError
 
 if TYPE_CHECKING:
@@ -39,6 +48,7 @@ __all__ = [
     "Channel",
     "PipelineLogger",
     "audit_logger",
+    "capture_sink",
     "configure_logging",
     "get_logger",
     "log_operation",
@@ -47,12 +57,18 @@ __all__ = [
 
 L = TypeVar("L", bound=logging.Logger)
 
-_ALARMING: Final = ("ERROR", "CRITICAL")
-
 _names: Final = LoggerNames()
 
 
-class PipelineLogger(logging.Logger):
+def _open_outlet(settings: Settings) -> Outlet:
+    _limiter.get()
+    return Outlet(settings, _names.resolve, _look_at_levels, ours=[_router], deaf=[_capture.handler])
+
+
+_outlet: Final = _runtime.Lazy(_open_outlet, Outlet.close)
+
+
+class PipelineLogger(Extras):
     """A standard logger whose level comes from the settings until someone sets another."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's own name
@@ -65,6 +81,30 @@ class PipelineLogger(logging.Logger):
         _put_level_in_force()
         return super().getEffectiveLevel()
 
+    def __reduce__(self) -> tuple[Callable[..., PipelineLogger], tuple[str, str, str]]:
+        """Travel to another process by name and channel, which may not have imported this module; see `pickle`."""
+        super().__reduce__()  # raises where the name has come to stand for another logger
+        return _restored, (self.name, *_names.resolve(self.name))
+
+    def _resolve(self, name: str) -> tuple[str, str]:
+        return _names.resolve(name)
+
+
+class DirectLogger(DirectCalls, PipelineLogger):
+    """A logger of ours that is of no other class too: its records take the short way where they can."""
+
+    _outlet = _outlet
+    debug = log_call(logging.DEBUG, _outlet)
+    info = log_call(logging.INFO, _outlet)
+    warning = log_call(logging.WARNING, _outlet)
+    error = log_call(logging.ERROR, _outlet)
+    critical = log_call(logging.CRITICAL, _outlet)
+
+    def getChild(self, suffix: str) -> DirectLogger:  # noqa: N802 - logging's own name
+        """Return a logger below this one, of this class where it is of no other; see `logging.Logger.getChild`."""
+        child: logging.Logger = super().getChild(suffix)
+        return cast("DirectLogger", child if type(child) is not logging.Logger else _adopted(child, PipelineLogger))
+
 
 class AuditLogger(PipelineLogger):
     """A logger whose records go to the audit trail alone, whatever levels and ``disabled`` say.
@@ -72,6 +112,8 @@ class AuditLogger(PipelineLogger):
     The message is the action; ``extra=log_operation(user_id=…, object=…, version=…, result=…)`` says who, what and how
     it ended.
     """
+
+    is_audit = True
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: ARG002, N802 - logging's own signature
         """Say yes: nothing but a failing disk keeps a record from the audit trail."""
@@ -97,8 +139,7 @@ def get_logger(channel: str, name: str | None = None) -> PipelineLogger:
     """
     channel_path(channel)
     shown = str(name or sys._getframe(1).f_globals.get("__name__", ROOT))
-    kind = AuditLogger if channel == AUDIT else PipelineLogger
-    return _adopted(logging.getLogger(_names.register(channel, shown)), kind)
+    return _logger_of(channel, _names.register(channel, shown))
 
 
 def log_operation(operation: str | None = None, user_id: str | None = None, **context: Any) -> dict[str, Any]:
@@ -115,73 +156,25 @@ def log_operation(operation: str | None = None, user_id: str | None = None, **co
     return {EXTRA_KEY: {"operation": operation, "user_id": user_id, "context": context}}
 
 
-def configure_logging(*, capture: bool | None = None, **values: object) -> None:
+def configure_logging(*, capture: bool | None = None, reload: bool | None = None, **values: object) -> None:
     """Change how this process logs.
 
     Args:
         capture: True sends the records of all other loggers, ``warnings`` and uncaught exceptions to the files
             ``ml_pipeline.log`` and ``errors.log`` too, with the current ids; False stops that. Off until asked for.
+        reload: True reads the settings again, ``.env`` too, when the process gets SIGHUP, and notices within a second
+            what ``ml-pipeline logs level`` told, even while nothing is logged; False stops that. Off until asked for.
         **values: Settings by name, such as ``log_level="DEBUG"``; see `ml_pipeline.configure`.
 
     Raises:
-        SettingsError: If a setting is unknown or out of range.
+        SettingsError: If a setting is unknown or out of range, or *reload* is asked for outside the main thread.
     """
     if values:
         _runtime.configure(**values)
     if capture is not None:
         (_capture.start if capture else _capture.stop)()
-
-
-class _Sinks:
-    """The open files and the console, under one set of settings."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._files = AppendFiles(settings.log_dir)
-        self._text = settings.log_format == "text"
-        self._console = settings.log_console
-        for channel in CHANNELS.keys() - {AUDIT}:
-            for level in _ALARMING:  # a counter that is born at 1 never satisfies `increase() > 0`
-                _runtime.tally.log_records[channel, level] += 0
-
-    def write(self, record: logging.LogRecord) -> None:
-        channel, shown = _names.resolve(record.name)
-        if channel == AUDIT:  # a plain logger below the audit logger: no line may stand outside the chain
-            _log_events.publish_audit_record(record)
-            return
-        line = b""
-        with _runtime.guard("logging_config", _count_dropped):
-            line = self._line(record, channel, shown)
-        if line:
-            self._append(channel, record, line)
-            if record.levelno >= logging.ERROR and channel != ERRORS:
-                self._append(ERRORS, record, line)
-        with _runtime.guard("console"):
-            self._show(record, shown)
-
-    def close(self) -> None:
-        self._files.close()
-
-    def _line(self, record: logging.LogRecord, channel: str, shown: str) -> bytes:
-        if self._text:
-            return text_line(record, shown).encode("utf-8", "backslashreplace")
-        return json_line(line_fields(record, channel, shown))
-
-    def _append(self, channel: str, record: logging.LogRecord, line: bytes) -> None:
-        with _runtime.guard("logging_config", _count_dropped):
-            self._files[channel_path(channel)].write(line)
-            _runtime.tally.log_records[channel, record.levelname] += 1
-
-    def _show(self, record: logging.LogRecord, shown: str) -> None:
-        if self._console == "off" or (self._console == "auto" and _root_shows()):
-            return
-        stream = sys.stderr
-        if stream is not None and not getattr(stream, "closed", False):
-            stream.write(text_line(record, shown, coloured=_log_events.takes_colour(stream)))
-            stream.flush()
-
-
-def _count_dropped(error: Exception) -> None:
-    _runtime.tally.log_records_dropped[type(error).__name__] += 1
+    if reload is not None:
+        (_reload.start if reload else _reload.stop)()
 
 
 class _Router(logging.Handler):
@@ -199,14 +192,21 @@ class _Router(logging.Handler):
         # A logger that is not ours, such as one made before this module was imported, has not asked for the level.
         if _put_level_in_force() and not logging.getLogger(record.name).isEnabledFor(record.levelno):
             return
-        _sinks.get().write(record)
+        _outlet.get().write(record)
 
 
-def _root_shows() -> bool:
-    return any(
-        isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
-        for handler in logging.getLogger().handlers
-    )
+def _logger_of(channel: str, name: str) -> PipelineLogger:
+    logger = _adopted(logging.getLogger(name), AuditLogger if channel == AUDIT else PipelineLogger)
+    levels = _levels.peek()
+    if levels is not None:
+        levels.adopt(logger)
+    return logger
+
+
+def _restored(name: str, channel: str, shown: str) -> PipelineLogger:
+    if _names.resolve(name) != (channel, shown):  # this process has not met that name, or for another channel
+        name = _names.register(channel, shown)
+    return _logger_of(channel, name)
 
 
 def _adopted(logger: logging.Logger, kind: type[L]) -> L:
@@ -214,34 +214,36 @@ def _adopted(logger: logging.Logger, kind: type[L]) -> L:
     # our class in front, audit records would be plain lines.
     if not isinstance(logger, kind):
         own = type(logger)
-        logger.__class__ = kind if own is logging.Logger else type(kind.__name__, (kind, own), {})
+        plain = DirectLogger if kind is PipelineLogger else kind
+        logger.__class__ = plain if own is logging.Logger else type(kind.__name__, (kind, own), {})
+        _forget_targets()
     return cast("L", logger)
 
 
-class _Unset(int):
-    """The level of the logger ``ml_pipeline`` until the settings are read, told from a level of 1 by its identity.
-
-    Everything passes, so that a plain child logger's first record reaches our handler, which reads the settings. It
-    could not read them sooner: such a logger looks for its level under `logging`'s own lock.
-    """
-
-    __slots__ = ()
-
-
-_UNSET: Final = _Unset(1)
-
-
 def _put_level_in_force() -> bool:
-    level = _level.get()
-    if main_logger.level is not _UNSET:
-        return False  # ours is in force, or a user has set another
-    main_logger.setLevel(level)
-    return True
+    return _levels.get().put()
 
 
-def _release_level(level: int) -> None:
-    if main_logger.level == level:
-        main_logger.setLevel(_UNSET)
+def _release_level() -> None:
+    withdraw_levels(main_logger)
+
+
+def _look_at_levels() -> None:
+    levels = _levels.peek()
+    if levels is not None:
+        levels.look()
+
+
+def _flush() -> None:
+    outlet = _outlet.peek()
+    if outlet is not None:
+        outlet.flush()
+
+
+def _forget_targets() -> None:
+    outlet = _outlet.peek()  # what a name stands for may have changed with a new one
+    if outlet is not None:
+        outlet.forget_targets()
 
 
 def write_audit(fields: Mapping[str, Any]) -> None:
@@ -288,20 +290,32 @@ def _audited(action: Callable[[AuditTrail], object], *, count: int) -> None:
 main_logger: Final = _adopted(logging.getLogger(ROOT), PipelineLogger)
 audit_logger: Final = _adopted(logging.getLogger(f"{ROOT}.{AUDIT}"), AuditLogger)
 
-_level: Final = _runtime.Lazy(lambda settings: logging.getLevelNamesMapping()[settings.log_level], _release_level)
-_sinks: Final = _runtime.Lazy(_Sinks, _Sinks.close)
+_levels: Final = _runtime.Lazy(
+    lambda settings: LevelsInForce(settings, main_logger, _names.resolve), lambda _: _release_level()
+)
 _trail: Final = _runtime.Lazy(  # apart from the other files, which an unreadable key must not take along
-    lambda settings: AuditTrail(settings.log_dir / CHANNELS[AUDIT].path, read_key(settings.audit_key_file)),
+    lambda settings: AuditTrail.of(settings, settings.log_dir / CHANNELS[AUDIT].path),
     AuditTrail.close,
 )
 
-_capture: Final = Capture(main_logger, lambda record: _sinks.get().write(record))
+_capture: Final = Capture(main_logger, lambda record: _outlet.get().write(record))
+_reload: Final = Reload(_look_at_levels)
+capture_sink: Final = LoguruSink(
+    lambda record: _outlet.get().write(record), lambda: _capture.handler in logging.getLogger().handlers
+)
+"""What brings the records of loguru's own logger in: ``loguru.logger.add(capture_sink)``."""
 
 if main_logger.level == logging.NOTSET:
-    main_logger.setLevel(_UNSET)
-if not any(isinstance(handler, _Router) for handler in main_logger.handlers):
-    main_logger.addHandler(_Router())
+    main_logger.setLevel(UNSET)
+_router: Final = next((each for each in main_logger.handlers if isinstance(each, _Router)), None) or _Router()
+_limiter: Final = _runtime.Lazy(
+    lambda settings: SiteFilter(_router, settings.log_records_per_second), SiteFilter.close, phase=1
+)
+if _router not in main_logger.handlers:
+    main_logger.addHandler(_router)
     _runtime.on_configure(_log_events.publish_configuration_change)
+    _platform.before_fork(_flush)
+    _platform.after_fork_in_child(_release_level)  # a child forgets what its parent had open, and reads it anew
 
 
 def subscribe_to(bus: _events.Bus) -> None:

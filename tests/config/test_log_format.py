@@ -100,6 +100,12 @@ def _record(message: object = "said", *args: object, extra: dict[str, Any] | Non
     return record
 
 
+def test_a_field_that_this_python_has_no_name_for_is_the_caller_s() -> None:
+    """``taskName`` is an attribute of every record from Python 3.12 on, and before that a name like any other."""
+    given = {"taskName": 1} if sys.version_info < (3, 12) else {"task": 1}
+    assert _parsed(_record(extra=given))["context"] == given
+
+
 def _parsed(record: logging.LogRecord, shown: str = "trainer") -> dict[str, Any]:
     line = json_line(line_fields(record, "training.model_training", shown))
     assert line.endswith(b"\n")
