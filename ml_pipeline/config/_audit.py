@@ -1,62 +1,95 @@
 """The audit trail: one JSON line a record, each holding the hash of the one before it.
 
-The hash of a line is SHA-256, or HMAC-SHA256 with a key, over its bytes before ``,"hash":``. Because ``prev`` stands
-before that, a line vouches for every line above it. Without a key, someone who can write the file can also compute a
-new chain: then only a copy kept elsewhere shows it.
+A record is on disk when `AuditTrail.append` returns. The trail is a plain file, ``audit.log``, to which lines are only
+appended. Beside it lie ``audit.head``, which names the last record; what was set aside of the trail,
+``audit.log.2026-11-20.1`` or the same with ``.gz``; and ``audit.anchor``, once the oldest of that were removed. The
+chain goes on from file to file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
 import os
-import threading
-from collections import deque
-from dataclasses import dataclass
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
-from ml_pipeline import _platform
-from ml_pipeline.config._encoding import encode, to_plain
+from ml_pipeline import _platform, _runtime
+from ml_pipeline.config._audit_chain import GENESIS, START, last_line, place_of, record_body, seal
+from ml_pipeline.config._audit_commit import GroupCommit
+from ml_pipeline.config._audit_files import OpenFile, make_durable
+from ml_pipeline.config._audit_head import Head, head_path
+from ml_pipeline.config._audit_retention import expire
+from ml_pipeline.config._audit_segments import end_of_segments, segment_files
+from ml_pipeline.config._audit_verify import AuditReport, verify
+from ml_pipeline.config._log_retention import Keeper, Retention
+from ml_pipeline.config._log_rotation import Rotation
 from ml_pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["AuditReport", "AuditTrail", "read_key", "verify"]
+    from ml_pipeline.settings import Settings
 
-GENESIS: Final = "0" * 64
-"""What stands for the hash before the first record."""
+__all__ = ["GENESIS", "AuditReport", "AuditTrail", "read_key", "verify"]
 
-_HASH_MARK: Final = b',"hash":"'
-_TAIL_BYTES: Final = 1 << 16
 _FEWEST_KEY_BYTES: Final = 16
+_FOREVER: Final = Retention(days=1 << 40)
+_synchronise: Final = getattr(os, "fdatasync", os.fsync)  # the size goes to disk too, the time of the last change not
 
 
 class AuditTrail:
-    """Appends records to one file, each on disk when `append` returns; threads and processes may share it.
+    """Appends records to one trail, each on disk when `append` returns; threads and processes may share it.
 
     Args:
-        path: The file.
+        path: The file that is written to.
         key: Secret for HMAC; None for plain hashes.
+        rotation: Sets the file aside when it is full or its day is over; None: nobody does.
+        retention_days: What was set aside longer ago is removed, and leaves an anchor; None: nothing is.
     """
 
-    def __init__(self, path: Path, key: bytes | None = None) -> None:
-        self._path = path
+    def __init__(
+        self,
+        path: Path,
+        key: bytes | None = None,
+        *,
+        rotation: Rotation | None = None,
+        retention_days: int | None = None,
+    ) -> None:
+        self._file = OpenFile(path, os.O_APPEND | os.O_CREAT)
         self._key = key
-        self._lock = threading.RLock()
-        self._writing = False
-        self._interrupting: deque[Mapping[str, Any]] = deque()
-        self._descriptor: int | None = None
-        self._end = 0
-        self._sequence = 0
-        self._previous = GENESIS
+        self._rotation = rotation
+        self._retention_days = retention_days
+        self._keeper: Keeper | None = None
+        if rotation is not None:
+            self._keeper = Keeper(lambda: [path], _FOREVER, before=self._expire)
+            rotation.on_rotated = self._keeper.wake
+        self._head = Head(head_path(path), key)
+        self._place = START
+        self._forget()
+        this = weakref.ref(self)
+        _platform.after_fork_in_child(lambda: _leave_to_parent(this))
+
+    @classmethod
+    def of(cls, settings: Settings, path: Path) -> AuditTrail:
+        """Make the trail that the settings ask for.
+
+        Args:
+            settings: Where the key lies, and how large and how old a file may get.
+            path: The file that is written to.
+
+        Raises:
+            SettingsError: If the key cannot be read or is too short.
+        """
+        rotation = Rotation(path.parent, max_bytes=settings.log_max_bytes)
+        key = read_key(settings.audit_key_file)
+        return cls(path, key, rotation=rotation, retention_days=settings.audit_retention_days)
 
     def append(self, fields: Mapping[str, Any]) -> None:
         """Write one record.
+
+        Called from a signal handler or a ``__del__`` that has interrupted a write of the same thread, it returns at
+        once, and the write below takes the record along.
 
         Args:
             fields: What it says; ``seq``, counted from 1, ``prev`` and ``hash`` are added.
@@ -64,26 +97,18 @@ class AuditTrail:
         Raises:
             OSError: If it is not on disk; the trail then ends where it ended before.
         """
-        with self._lock:
-            if self._writing:  # a signal handler or ``__del__`` inside the write below, which takes this along
-                self._interrupting.append(fields)
-                return
-            self._append(fields)
-            while True:
-                try:
-                    waiting = self._interrupting.popleft()
-                except IndexError:
-                    return
-                self._append(waiting)
+        self._group.put((record_body(fields),))
 
-    def _append(self, fields: Mapping[str, Any]) -> None:
-        self._writing = True
-        try:
-            with self._locked() as descriptor:
-                self._catch_up(descriptor)
-                self._write(descriptor, fields)
-        finally:
-            self._writing = False
+    def append_all(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Write records, one behind the other, with one wait for the disk.
+
+        Args:
+            records: What each says; see `append`.
+
+        Raises:
+            OSError: If they are not on disk; then none of them is in the trail.
+        """
+        self._group.put([record_body(fields) for fields in records])
 
     def check(self) -> None:
         """Make sure that a record could be written now.
@@ -91,113 +116,124 @@ class AuditTrail:
         Raises:
             OSError: If the file cannot be opened, locked or synchronised.
         """
-        with self._lock, self._locked() as descriptor:
-            os.fsync(descriptor)
+        self._group.put(())
 
     def close(self) -> None:
-        """Close the file; a later record opens it again."""
-        with self._lock:
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
+        """Close the files; a later record opens them again."""
+        if self._keeper is not None:
+            self._keeper.close()
+        self._group.alone(self._close_all)
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[int]:
-        """The open file, under the lock that keeps other processes out."""
+    def _close_all(self) -> None:
+        self._head.close()
+        self._file.close()
+
+    def _forget(self) -> None:
+        self._group = GroupCommit(self._commit)
+        self._end = -1
+        self._is_first = self._is_torn = False
+
+    def _commit(self, bodies: list[bytes]) -> None:
+        is_done = False
+        try:
+            descriptor = self._locked()
+            self._write(descriptor, bodies)
+            _platform.unlock(descriptor)
+            is_done = True
+        finally:
+            if not is_done:  # the next attempt opens the files anew
+                self._head.close()
+                with contextlib.suppress(OSError):  # not locked yet
+                    self._file.close(unlock=True)
+
+    def _locked(self) -> int:
+        """Open the file and take the lock that keeps other processes out; the file is then at its end."""
         while True:
             descriptor = self._open()
             _platform.lock_exclusive(descriptor)
-            if self._is_in_place(descriptor):
-                break
-            self.close()  # it was moved or removed: what is written to it now, nobody would find
-        try:
-            yield descriptor
-        finally:
-            _platform.unlock(descriptor)
+            held = self._file.status()
+            if held is not None:  # else it was set aside or removed a moment ago: nobody looks there for more
+                self._catch_up(descriptor, held.st_size)
+                if not self._is_set_aside(held):
+                    return descriptor
+            self._file.close(unlock=True)
+            self._end = -1
 
     def _open(self) -> int:
-        if self._descriptor is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-            self._descriptor = os.open(self._path, flags, 0o640)
-        return self._descriptor
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return self._file.open()
+        _platform.make_group_folder(self._file.path.parent)
+        return self._file.open()
 
-    def _is_in_place(self, descriptor: int) -> bool:
-        try:
-            return os.path.samestat(os.fstat(descriptor), self._path.stat())
-        except FileNotFoundError:
-            return False
-
-    def _catch_up(self, descriptor: int) -> None:
-        """Read the last record again if another process wrote since, and cut off one that was never completed."""
-        end = os.fstat(descriptor).st_size
-        if end == self._end:
+    def _catch_up(self, descriptor: int, size: int) -> None:
+        """Find the end of the trail again if another process wrote since, or something happened to the files."""
+        if size == self._end and self._head.is_in_place():
             return
-        whole, last = _last_line(descriptor, end)
-        if whole != end:  # its writer was killed before `append` returned: nobody was told that it exists
-            os.ftruncate(descriptor, whole)
-        if whole >= self._end:
-            self._sequence, self._previous = _position(last)
-        # A file that has shrunk has lost records: the next one keeps its number, and so shows the gap.
-        self._end = whole
+        head = self._head.read()
+        whole, last = last_line(descriptor, size)
+        found = place_of(last) if last else end_of_segments(self._file.path)
+        if whole != size and (head is None or found.sequence >= head.sequence):
+            os.ftruncate(descriptor, whole)  # its writer was killed before `append` returned: nobody was told of it
+            size = whole
+        # Where records are missing, the next one keeps its number, and so shows the gap.
+        self._place = max(self._place, head or START, found, key=lambda place: place.sequence)
+        self._end = size
+        self._is_torn = whole != size
+        if head is None:
+            self._head.make(self._place)
+        # The first record beside a new head says so, and with it that a head must be there from then on.
+        self._is_first = self._head.is_new and head in (None, self._place)
 
-    def _write(self, descriptor: int, fields: Mapping[str, Any]) -> None:
-        # The chain's own fields come after the bounds that a caller's fields are cut to.
-        body = encode({**to_plain(fields), "seq": self._sequence + 1, "prev": self._previous})[:-1]
-        digest = _digest(body, self._key)
-        line = body + _HASH_MARK + digest.encode() + b'"}\n'
+    def _is_set_aside(self, held: os.stat_result) -> bool:
+        rotation = self._rotation
+        if rotation is None or not self._end:
+            return False
+        day = rotation.day_of_file(held)
+        if not rotation.is_due(self._end, day):
+            return False
+        with _runtime.guard("audit_rotation"):  # a file that cannot be set aside is written on
+            self._head.settle()
+            # Never before a day that has been: the order of the names is that of the chain, whatever the clock says.
+            newest = max([day, *(each.day for each in segment_files(self._file.path))])
+            rotation.rotate(self._file.path, held, newest)
+            make_durable(self._file.path.parent)
+        return self._file.status() is None
+
+    def _write(self, descriptor: int, bodies: list[bytes]) -> None:
+        lines, place, is_first = [b"\n"] if self._is_torn and bodies else [], self._place, self._is_first
+        for body in bodies:
+            line, place = seal(body, place, self._key, is_first=is_first)
+            lines.append(line)
+            is_first = False
+        content = b"".join(lines)
         try:
-            rest = line
+            rest = memoryview(content)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
-        except OSError:
-            os.ftruncate(descriptor, self._end)
-            raise
-        self._sequence, self._previous, self._end = self._sequence + 1, digest, self._end + len(line)
+            _synchronise(descriptor)
+            # One step decides, whenever a signal comes: before it the records are taken back and may be written
+            # again, after it they are neither.
+            self._group.settle()
+        finally:
+            if not self._group.is_settled:
+                os.ftruncate(descriptor, self._end)
+        if bodies:
+            self._place, self._end, self._is_first, self._is_torn = place, self._end + len(content), False, False
+            with _runtime.guard("audit"):  # the records are on disk, and a head that is behind is no harm
+                self._head.write(place)
+
+    def _expire(self) -> None:
+        if self._retention_days is not None and self._rotation is not None:
+            with _runtime.guard("audit_retention"):
+                expire(self._file.path, self._key, oldest=self._rotation.today() - self._retention_days)
 
 
-@dataclass(frozen=True, slots=True)
-class AuditReport:
-    """What `verify` found.
-
-    Attributes:
-        intact: Whether every record is as it was written.
-        records: How many records are intact, from the first on.
-        line: The first line that is not, counted from 1; None where all are.
-        reason: What is wrong with it.
-        torn: Whether the file ends in a record that was never completed, which is no tampering.
-    """
-
-    intact: bool
-    records: int
-    line: int | None = None
-    reason: str = ""
-    torn: bool = False
-
-
-def verify(path: Path, key: bytes | None = None) -> AuditReport:
-    """Walk the chain of an audit file and find the first record that was changed, removed or inserted.
-
-    Args:
-        path: The file.
-        key: The secret it was written with.
-
-    Returns:
-        The report; a file that does not exist or is empty is intact and has no records.
-
-    Raises:
-        OSError: If the file cannot be read.
-    """
-    previous, count = GENESIS, 0
-    for number, line in _lines(path):
-        if not line.endswith(b"\n"):
-            return AuditReport(intact=True, records=count, torn=True)
-        reason = _fault(line, count + 1, previous, key)
-        if reason:
-            return AuditReport(intact=False, records=count, line=number, reason=reason)
-        previous, count = _position(line)[1], count + 1
-    return AuditReport(intact=True, records=count)
+def _leave_to_parent(reference: weakref.ref[AuditTrail]) -> None:
+    """In a forked child: give up what it shares with its parent, whose lock it would hold if that were killed."""
+    trail = reference()
+    if trail is not None:
+        trail._close_all()
+        trail._forget()
 
 
 def read_key(path: Path | None) -> bytes | None:
@@ -227,59 +263,3 @@ def read_key(path: Path | None) -> bytes | None:
             "write a longer one, for instance with `openssl rand -hex 32`",
         )
     return key
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return
-    with file:
-        yield from enumerate(file, 1)
-
-
-def _fault(line: bytes, sequence: int, previous: str, key: bytes | None) -> str:
-    body, mark, rest = line.rpartition(_HASH_MARK)
-    if not mark:
-        return "it is no audit record"
-    if not hmac.compare_digest(_digest(body, key).encode(), rest.removesuffix(b'"}\n')):
-        return f"record {sequence} was changed, or written with another key"
-    found, _ = _position(line)
-    if found != sequence:
-        return f"record {sequence} should stand here, but this is record {found}: records are missing or added"
-    if orjson.loads(line).get("prev") != previous:
-        return f"record {sequence} does not follow the record before it"
-    return ""
-
-
-def _digest(body: bytes, key: bytes | None) -> str:
-    return hashlib.sha256(body).hexdigest() if key is None else hmac.new(key, body, hashlib.sha256).hexdigest()
-
-
-def _position(line: bytes) -> tuple[int, str]:
-    """Sequence number and hash of a line; (0, GENESIS) before the first, (-1, …) for what is no record."""
-    if not line:
-        return 0, GENESIS
-    try:
-        record = orjson.loads(line)
-        return int(record["seq"]), str(record["hash"])
-    except (ValueError, LookupError, TypeError, OverflowError):
-        return -1, GENESIS
-
-
-def _last_line(descriptor: int, end: int) -> tuple[int, bytes]:
-    """Where the last whole line ends, and that line; a record may be longer than one step backwards."""
-    size = _TAIL_BYTES
-    while True:
-        start = max(0, end - size)
-        tail = os.pread(descriptor, end - start, start) if hasattr(os, "pread") else _read_at(descriptor, start, end)
-        whole = tail.rfind(b"\n") + 1
-        before = tail.rfind(b"\n", 0, max(whole - 1, 0))
-        if start == 0 or (whole and before >= 0):
-            return start + whole, tail[before + 1 : whole]
-        size *= 4
-
-
-def _read_at(descriptor: int, start: int, end: int) -> bytes:
-    os.lseek(descriptor, start, os.SEEK_SET)
-    return os.read(descriptor, end - start)

@@ -1,0 +1,172 @@
+"""The records of an audit trail for someone who audits: a table for a spreadsheet, or the lines as they are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import orjson
+
+from ml_pipeline.config._audit_head import head_path
+from ml_pipeline.config._audit_segments import anchor_path, trail_lines
+from ml_pipeline.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+__all__ = ["COLUMNS", "FORMATS", "Wanted", "export_trail", "export_trail_to"]
+
+FORMATS: Final = ("csv", "jsonl")
+
+COLUMNS: Final = (
+    *("seq", "timestamp", "user_id", "action", "object", "version", "result", "operation", "pipeline"),
+    *("operation_id", "run_id", "context", "exception", "prev", "hash"),
+)
+"""Of the table; ``context`` and ``exception`` hold the rest of what the record says, as JSON."""
+
+_IN_CONTEXT: Final = ("action", "object", "version", "result")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_MODE: Final = 0o640
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which records are exported; None is any.
+
+    Attributes:
+        since: The earliest moment, RFC 3339 in UTC with six digits, as the records have it.
+        until: The moment before which a record must be.
+        user: The user's id.
+        object: What it was done to: a data set, a model.
+    """
+
+    since: str | None = None
+    until: str | None = None
+    user: str | None = None
+    object: str | None = None
+
+    def fits(self, record: dict[str, Any]) -> bool:
+        """Say whether a record is wanted."""
+        moment, context = record.get("timestamp"), _context_of(record)
+        moment = moment if isinstance(moment, str) else ""
+        return (
+            (self.since is None or moment >= self.since)
+            and (self.until is None or moment < self.until)
+            and (self.user is None or record.get("user_id") == self.user)
+            and (self.object is None or self.object in (context.get("object"), context.get("dataset_name")))
+        )
+
+
+def export_trail_to(
+    target: Path, trail: Path, form: str, wanted: Wanted, *, logs: Iterable[Path] = ()
+) -> tuple[int, int]:
+    """Write the wanted records to a file, which is replaced once all of them are written.
+
+    Args:
+        target: The file.
+        trail: See `export_trail`.
+        form: See `export_trail`.
+        wanted: See `export_trail`.
+        logs: Log files that must not be replaced, beside the trail.
+
+    Returns:
+        See `export_trail`.
+
+    Raises:
+        OSError: If the trail cannot be read or the file cannot be written; it is then as it was.
+        SettingsError: If the file is a log file, or belongs to one or to an audit trail.
+    """
+    for log in (trail, *logs):
+        if _belongs_to(target, log):
+            raise SettingsError(
+                "an export must not be written over a log file or under its name", str(target), "name another file"
+            )
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE), "wb") as file:
+            counts = export_trail(trail, file, form, wanted)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return counts
+
+
+def export_trail(trail: Path, target: IO[bytes], form: str, wanted: Wanted) -> tuple[int, int]:
+    """Write the wanted records of a trail, those of its rotated files too, in their order.
+
+    Args:
+        trail: The file that is written to; the others lie beside it.
+        target: What is written to.
+        form: One of `FORMATS`. In a table, a cell that a spreadsheet would take for a formula gets a ``'`` in front.
+        wanted: Which records.
+
+    Returns:
+        How many were written, and how many lines are no records.
+
+    Raises:
+        OSError: If the trail cannot be read.
+    """
+    written = unreadable = 0
+    if form == "csv":
+        target.write(_row(COLUMNS))
+    for _, _, line in trail_lines(trail):
+        record = _parsed(line)
+        if record is None:
+            unreadable += 1
+        elif wanted.fits(record):
+            target.write(line if form == "jsonl" else _row(_cells(record)))
+            written += 1
+    return written, unreadable
+
+
+def _belongs_to(target: Path, log: Path) -> bool:
+    """Say whether a file is a log file, one that was set aside of it, or the head or anchor of a trail."""
+    own = [each for at in (log, log.resolve()) for each in (at, head_path(at), anchor_path(at))]
+    taken = {place for each in own for place in _places(each)}
+    set_aside = tuple(f"{place}." for place in _places(log))
+    if any(place in taken or place.startswith(set_aside) for place in _places(target)):
+        return True
+    # The same file under another name, or in other letters where those do not count.
+    return target.exists() and any(each.exists() and each.samefile(target) for each in own)
+
+
+def _places(path: Path) -> set[str]:
+    """Where a file lies: if it is a link, the link itself and what it leads to."""
+    return {os.path.realpath(path), str(path.parent.resolve() / path.name)}
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = orjson.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _context_of(record: dict[str, Any]) -> dict[str, Any]:
+    context = record.get("context")
+    return context if isinstance(context, dict) else {}
+
+
+def _cells(record: dict[str, Any]) -> tuple[str, ...]:
+    context = _context_of(record)
+    values = {**record, **{name: context.get(name) for name in _IN_CONTEXT}}
+    values["context"] = {name: value for name, value in context.items() if name not in _IN_CONTEXT}
+    return tuple(_cell(values.get(column)) for column in COLUMNS)
+
+
+def _cell(value: object) -> str:
+    if value is None or value == {}:
+        return ""
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _row(cells: tuple[str, ...]) -> bytes:
+    row = io.StringIO()
+    csv.writer(row, quoting=csv.QUOTE_ALL).writerow(cells)  # RFC 4180; a `;` parts cells elsewhere
+    return row.getvalue().encode()

@@ -1,0 +1,111 @@
+"""Files of the audit trail: opened by one who holds the trail's lock, replaced whole, and on disk by name too."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Final
+
+from ml_pipeline import _platform
+from ml_pipeline.config._log_rotation import is_in_place
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["OpenFile", "make_durable", "replace_file"]
+
+_MODE: Final = 0o640
+_BINARY: Final = getattr(os, "O_BINARY", 0)
+
+
+class OpenFile:
+    """One file, open for reading and writing until something else lies at its path.
+
+    Args:
+        path: The file.
+        flags: For ``os.open``, beside reading and writing.
+    """
+
+    def __init__(self, path: Path, flags: int = 0) -> None:
+        self.path = path
+        self._flags = flags | os.O_RDWR | _BINARY
+        self._descriptor: int | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def open(self) -> int:
+        """Return the descriptor, opening the file if it is not open.
+
+        Raises:
+            OSError: If it cannot be opened.
+        """
+        if self._descriptor is None:
+            descriptor = os.open(self.path, self._flags, _MODE)
+            held = os.fstat(descriptor)
+            self._descriptor, self._identity = descriptor, (held.st_dev, held.st_ino)
+            if self._flags & os.O_CREAT and not held.st_size:
+                _set_mode(descriptor)
+                make_durable(self.path.parent)
+        return self._descriptor
+
+    def status(self) -> os.stat_result | None:
+        """The state of what is open, if it lies at the path; None if it does not, or nothing is open."""
+        held = self._held()
+        return held if held is not None and is_in_place(self.path, held) else None
+
+    def close(self, *, unlock: bool = False) -> None:
+        """Close the file, but not what someone else has opened under the same number.
+
+        Args:
+            unlock: Give up its lock first, which a child that was forked meanwhile would keep.
+        """
+        held, descriptor = self._held(), self._descriptor
+        self._descriptor = None
+        if held is not None and descriptor is not None:
+            try:
+                if unlock:
+                    _platform.unlock(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _held(self) -> os.stat_result | None:
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):  # someone closed it
+                held = os.fstat(self._descriptor)
+                if (held.st_dev, held.st_ino) == self._identity:
+                    return held
+        return None
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file whole; its content and its name are on disk when this returns.
+
+    Raises:
+        OSError: If it cannot be written; the old file is then untouched.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY
+    with os.fdopen(os.open(partial, flags, _MODE), "wb") as file:
+        _set_mode(file.fileno())
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    make_durable(path.parent)
+
+
+def make_durable(folder: Path) -> None:
+    """Put on disk which names a folder holds; where a folder cannot be opened, the system sees to that."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _set_mode(descriptor: int) -> None:
+    if hasattr(os, "fchmod"):
+        with contextlib.suppress(PermissionError):  # another user's, made a moment ago
+            os.fchmod(descriptor, _MODE)  # whatever the umask
