@@ -11,6 +11,7 @@ from ml_pipeline import _runtime
 from ml_pipeline._platform import replace_durably
 from ml_pipeline.config._encoding import encode, rfc3339, to_plain
 from ml_pipeline.config._events import DEFAULT_BUS, AlertEvent, Bus, DriftEvent, Event, OperationEvent, ResourceSample
+from ml_pipeline.config._redaction import current
 from ml_pipeline.report.samples import RunSampler, Samples
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _MOST_FAILED: Final = 1_000
 _MOST_ALERTS: Final = 1_000
 _MOST_DRIFT_CHECKS: Final = 1_000
 _MOST_ITEMS: Final = 20_000
+_OWN_ITEMS: Final = ("operations", "alerts", "drift", "resources", "telemetry_errors")
+_IDS: Final = (frozenset({"operation_id", "parent_id", "run_id", "alert_id", "event_id", "user_id", "pipeline"}),)
 _STATUS: Final = {"complete": "ok", "fail": "failed", "cancel": "cancelled", "abandon": "abandoned"}
 
 
@@ -199,8 +202,12 @@ def _opened(event: OperationEvent) -> dict[str, Any]:
 
 
 def _plain(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Make plain values of all parts, each item of a list within bounds of its own: a long run is no reason to cut."""
-    return {
-        name: [to_plain(item) for item in value[:_MOST_ITEMS]] if isinstance(value, (list, tuple)) else to_plain(value)
-        for name, value in summary.items()
-    }
+    """Make plain values of all parts, redacted, each item of a list within bounds of its own: long runs stay whole."""
+    plain: dict[str, Any] = {}
+    for name, value in summary.items():
+        if isinstance(value, (list, tuple)) and not current().hides(name):
+            exempt = _IDS if name in _OWN_ITEMS else ()
+            plain[name] = [to_plain(item, current(), exempt) for item in value[:_MOST_ITEMS]]
+        else:
+            plain.update(to_plain({name: value}, current(), _IDS if name in _IDS[0] else ()))
+    return plain
