@@ -23,7 +23,7 @@ EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
 PARTS = {"## See that it worked", "## What can go wrong"}
 FOREIGN = {
-    "HTTPS_PROXY", "NO_PROXY",
+    "HTTPS_PROXY", "NO_PROXY", "NO_COLOR",
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
     "SINCE_WHEN",
     "GF_SECURITY_COOKIE_SECURE",

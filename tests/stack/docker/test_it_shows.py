@@ -106,6 +106,7 @@ def _failed_at(stack: Stack, pipeline: str) -> float:
     return datetime.fromisoformat(failed["timestamp"]).timestamp()
 
 
+@pytest.mark.timeout(900)  # twenty runs, one after another, on a machine that may be busy
 def test_failures_become_mails(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     """A pipeline fails at a random moment, twenty times: the mail is there within 20 s by the median and 30 s at worst."""
     chance, pause = random.Random(), threading.Event()
