@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import random
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +22,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "ml_pipeline" / "examples" / "logging_monitoring_example.py"
 INTERVAL_SECONDS = 0.02
+_chance = random.SystemRandom()
 
 
 def eventually(look: Callable[[], T], *, seconds: float = 30.0) -> T:
@@ -35,11 +38,24 @@ def eventually(look: Callable[[], T], *, seconds: float = 30.0) -> T:
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Return a port of the loopback address that nobody listens on.
+
+    Below those that the system gives to outgoing connections, which would take it before the test does; and not by the
+    seed that the tests share.
+    """
+    while True:
+        port = _chance.randrange(15_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def used_memory(size: int) -> mmap.mmap:
+    """Return memory in use of this many bytes, fresh from the kernel: the heap may have as much left from before."""
+    block = mmap.mmap(-1, size)
+    while block.tell() < size:
+        block.write(b"x" * min(1 << 20, size - block.tell()))
+    return block
 
 
 def require(program: str) -> str:

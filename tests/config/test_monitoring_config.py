@@ -33,7 +33,7 @@ from ml_pipeline.config.monitoring_config import (
 )
 from ml_pipeline.errors import SettingsError
 from tests.config.monitoring_fakes import FakeSource, Published
-from tests.support import eventually
+from tests.support import eventually, used_memory
 
 MIB = 1 << 20
 
@@ -103,9 +103,9 @@ class TestMeasuring:
     def test_memory_held_at_the_end_is_in_the_peak(self, monitor: Make) -> None:
         """50 MB that are really used show up as at least 40."""
         with monitor() as usage:
-            block = b"x" * (50 * MIB)
+            block = used_memory(50 * MIB)
         assert usage.peak_memory_bytes - usage.start_memory_bytes >= 40 * MIB
-        del block
+        block.close()
 
     def test_a_peak_that_no_sample_saw_is_known(self) -> None:
         """Memory that was taken and given back between two samples is in the peak of a process that grew to it."""

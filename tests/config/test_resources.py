@@ -20,6 +20,7 @@ from ml_pipeline.config._resource_sources import (
     high_water_bytes,
 )
 from ml_pipeline.config._resources import Probe, Reading, existing, to_sample, watched_folders
+from tests.support import used_memory
 
 MIB = 1 << 20
 HAS_PROC = Path("/proc/self/statm").exists()
@@ -36,9 +37,9 @@ class TestSource:
     def test_resident_memory_follows_an_allocation(self, source: Source) -> None:
         """50 MB that are really used show up as at least 40."""
         before = source.resident_bytes()
-        block = b"x" * (50 * MIB)
+        block = used_memory(50 * MIB)
         assert source.resident_bytes() - before >= 40 * MIB
-        del block
+        block.close()
 
     def test_written_bytes_follow_a_write(self, source: Source, tmp_path: Path) -> None:
         """What is written to a file is counted once it is on its way to storage, and nothing counts backwards."""
