@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def test_after_a_week_nobody_tells_of_it() -> None:
 @given(st.text(st.characters(), max_size=300), st.integers(0, 4_000_000_000))
 def test_any_name_of_a_pipeline(pipeline: str, seconds: int) -> None:
     """Names with slashes, dots, line ends and lone surrogates are kept apart like any other."""
-    folder = Path("failures")
+    folder = Path(tempfile.mkdtemp(dir="."))  # of this example alone
     failures = OpenFailures(lambda: folder, now=lambda: float(seconds))
     failures.failed(pipeline, "training", float(seconds))
     assert failures.of(pipeline) == {"training": Ends(float(seconds))}
