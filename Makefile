@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STACK := $(BIN)/python -m stack
 
 .PHONY: help setup setup-dev demo up down ps logs restart dashboards example backup restore upgrade test test-stack \
-	faults check format bench docs boards lock clean purge
+	faults hunt check format bench docs boards lock clean purge
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ test-stack: setup-dev  ## Run the tests that start the stack on a real Docker en
 
 faults: setup-dev  ## Run the tests that kill processes at random moments for 200 rounds each; ROUNDS=1000 for more
 	@FAULT_ROUNDS=$(or $(ROUNDS),200) $(BIN)/python -m pytest tests/config tests/test_faults.py -k kill -p no:randomly --timeout=0 --durations=8 $(ARGS)
+
+hunt: setup-dev  ## Try the properties with ever new examples, until one fails; ROUNDS=20
+	@for round in $$(seq $(or $(ROUNDS),20)); do $(BIN)/python -m pytest $(TESTS) -m hypothesis -n 2 -q $(ARGS) || exit; done
 
 check: setup-dev  ## Format, lint, types, tests
 	@$(BIN)/ruff format --check .

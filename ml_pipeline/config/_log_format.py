@@ -67,6 +67,7 @@ JSON_KEYS: Final = (
 OWN_ATTRIBUTES: Final = frozenset({*logging.LogRecord("", 0, "", 0, "", None, None).__dict__, "message", "asctime"})
 """What a ``LogRecord`` of this Python has without any ``extra=``; ``taskName`` is one of them from 3.12 on."""
 
+_OWN_AND_GIVEN: Final = OWN_ATTRIBUTES | {EXTRA_KEY}
 _GIVEN_KEYS: Final = frozenset({"operation", "user_id", "context"})
 _NOTHING_GIVEN: Final[Mapping[str, Any]] = MappingProxyType({})
 _CAN_BE_EMPTY: Final = frozenset({str, dict, tuple, MappingProxyType})
@@ -194,10 +195,9 @@ def exception_of(record: logging.LogRecord, given: Mapping[str, Any]) -> dict[st
 def context_of(record: logging.LogRecord, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that a record's caller gave beyond the fixed keys, and what the lines around it carry too."""
     context = dict(_context.fields.get() or {})
-    context |= {key: value for key, value in record.__dict__.items() if key not in OWN_ATTRIBUTES}
-    if given is not _NOTHING_GIVEN:
-        del context[EXTRA_KEY]
-        context.update(given["context"])
+    own = OWN_ATTRIBUTES if given is _NOTHING_GIVEN else _OWN_AND_GIVEN
+    context |= {key: value for key, value in record.__dict__.items() if key not in own}
+    context |= given.get("context", _NOTHING_GIVEN)
     if record.stack_info:
         context.setdefault("stack_info", record.stack_info)
     return context

@@ -215,5 +215,7 @@ def test_a_torn_tail_behind_the_head_is_no_tampering_and_is_healed(
     assert report.torn == (cut >= before and not content[:cut].endswith(b"\n"))
     write_trail(path, 1)
     report = verify(path)
-    healed = cut == before - 1  # all that was missing is the line end, which the next record begins with
-    assert (report.intact, report.records) == ((True, whole + 1 + healed) if cut >= before - 1 else (False, whole))
+    healed = cut < before and content[cut : cut + 1] == b"\n"  # all that was missing: the next record begins with it
+    assert (report.intact, report.records) == (
+        (True, whole + 1 + healed) if cut >= before - 1 else (False, whole + healed)
+    )

@@ -127,6 +127,7 @@ IDS = st.none() | st.text(max_size=5) | st.sampled_from(["", "u" * 9_000, "\x7f"
 @example("m", [], {"a": math.nan}, "raw", None, dict.fromkeys(_context.VARIABLES), None, logging.INFO, 1.0)
 @example("m", [], {"a": 1}, "raw", None, dict.fromkeys(_context.VARIABLES), None, logging.INFO, 1_700_000_000.0078125)
 @example("m", [], {}, "none", None, dict.fromkeys(_context.VARIABLES), None, logging.INFO, 1_700_000_000.9999998)
+@example("m", [], {}, "given", {"ml_pipeline": None}, dict.fromkeys(_context.VARIABLES), None, logging.INFO, 1.0)
 def test_both_ways_write_the_same_bytes(  # noqa: PLR0917 - drawn by name
     message: str,
     args: list[Any],

@@ -196,10 +196,13 @@ def test_a_failure_is_one_mail_and_its_end_another(world: World, isolated: Path)
             return {each["metric"]["kind"] for each in found} == {"training", "custom"}
 
         eventually(open_kinds, seconds=15)  # the run failed with its training; one of them is told
-        firing = world.ask("query", query='ALERTS{alertstate="firing",pipeline="trees"}')["result"]
-        assert [each["metric"]["alertname"] for each in firing] == ["TrainingFailure"]
-        assert all(set(each["metric"]) >= {"pipeline", "kind", "severity"} for each in firing)
-        assert not [each for each in firing if "runbooks" in each["metric"]]
+
+        def firing() -> list[dict[str, Any]]:
+            return list(world.ask("query", query='ALERTS{alertstate="firing",pipeline="trees"}')["result"])
+
+        assert [each["metric"]["alertname"] for each in eventually(firing, seconds=15)] == ["TrainingFailure"]
+        assert all(set(each["metric"]) >= {"pipeline", "kind", "severity"} for each in firing())
+        assert not [each for each in firing() if "runbooks" in each["metric"]]
     ((envelope, mail),) = world.mails()
     assert envelope.rcpt_tos == ["ops@localhost"]
     assert mail["From"] == "ml-pipeline@localhost"
