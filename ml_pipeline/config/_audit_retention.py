@@ -7,11 +7,10 @@ a kill at any moment leaves a trail that verifies. A file that was tampered with
 from __future__ import annotations
 
 import contextlib
-import os
 from datetime import date
 from typing import TYPE_CHECKING, Final
 
-from ml_pipeline import _platform, _runtime
+from ml_pipeline import _runtime
 from ml_pipeline.config._audit_chain import START, Chain
 from ml_pipeline.config._audit_files import make_durable
 from ml_pipeline.config._audit_segments import (
@@ -25,17 +24,15 @@ from ml_pipeline.config._audit_segments import (
     write_anchor,
 )
 from ml_pipeline.config._audit_verify import Fault, first_fault
-from ml_pipeline.config._log_rotation import day_text, is_in_place
+from ml_pipeline.config._log_rotation import day_text, locked_if_free
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from ml_pipeline.config._log_rotation import RotatedFile
 
 __all__ = ["expire"]
 
-_MODE: Final = 0o640
 _EARLIEST_DAY: Final = (date(2010, 1, 1) - date(1970, 1, 1)).days
 """A file from before this program is that of a clock that was wrong, and may be from yesterday."""
 
@@ -51,22 +48,9 @@ def expire(trail: Path, key: bytes | None, *, oldest: int) -> None:
     Raises:
         OSError: If a file cannot be read or removed.
     """
-    with _lock(trail.with_name(f".{trail.stem}-retention.lock")) as is_locked:
+    with locked_if_free(trail.with_name(f".{trail.stem}-retention.lock")) as is_locked:
         while is_locked and _expire_next(trail, key, oldest):
             pass
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[bool]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _MODE)
-    try:
-        is_locked = _platform.try_lock(descriptor) and is_in_place(path, os.fstat(descriptor))
-        try:
-            yield is_locked  # if not, another process is at it
-        finally:
-            _platform.unlock(descriptor)  # a child forked meanwhile would keep what a mere close leaves
-    finally:
-        os.close(descriptor)
 
 
 def _expire_next(trail: Path, key: bytes | None, oldest: int) -> bool:

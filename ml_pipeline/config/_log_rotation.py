@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["DAY_SECONDS", "RotatedFile", "Rotation", "day_of", "day_text", "is_in_place", "rotated_files"]
+__all__ = [
+    "DAY_SECONDS",
+    "RotatedFile",
+    "Rotation",
+    "day_of",
+    "day_text",
+    "is_in_place",
+    "locked_if_free",
+    "rotated_files",
+]
 
 DAY_SECONDS: Final = 86_400
 
@@ -115,7 +124,7 @@ class Rotation:
             return False
         if path.is_symlink():
             return False
-        with self._lock() as is_locked:
+        with locked_if_free(self._lock_path) as is_locked:
             if not is_locked:  # never waited for: a log call does not hang
                 return False
             if not is_in_place(path, held):
@@ -124,17 +133,29 @@ class Rotation:
         self.on_rotated()
         return True
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[bool]:
-        descriptor = _platform.open_for_group(self._lock_path, os.O_RDWR)
+
+@contextlib.contextmanager
+def locked_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file, made if it is missing, if that needs no waiting; only where files can be locked.
+
+    Args:
+        path: The file, which nobody writes to.
+
+    Yields:
+        Whether it is held; if not, another process holds it, or has just put another file in its place.
+
+    Raises:
+        OSError: If the file cannot be opened, or the file system refuses locks.
+    """
+    descriptor = _platform.open_for_group(path, os.O_RDWR)
+    try:
+        is_locked = _platform.try_lock(descriptor) and is_in_place(path, os.fstat(descriptor))
         try:
-            is_locked = _platform.try_lock(descriptor) and is_in_place(self._lock_path, os.fstat(descriptor))
-            try:
-                yield is_locked
-            finally:
-                _platform.unlock(descriptor)  # a child forked meanwhile would keep what a mere close leaves
+            yield is_locked
         finally:
-            os.close(descriptor)
+            _platform.unlock(descriptor)  # a child forked meanwhile would keep what a mere close leaves
+    finally:
+        os.close(descriptor)
 
 
 def rotated_files(path: Path) -> list[RotatedFile]:
