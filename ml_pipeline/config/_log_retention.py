@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ml_pipeline import _platform, _runtime
 from ml_pipeline.config._channels import AUDIT, CHANNELS, channel_path
-from ml_pipeline.config._log_rotation import RotatedFile, day_of, day_text, is_in_place, rotated_files
+from ml_pipeline.config._log_rotation import (
+    SUFFIX_PATTERN,
+    RotatedFile,
+    day_of,
+    day_text,
+    is_in_place,
+    rotated_files,
+)
 from ml_pipeline.errors import UnknownChannelError
 
 if TYPE_CHECKING:
@@ -39,7 +46,7 @@ _CHUNK: Final = 1 << 20
 _LEVEL: Final = 6  # as gzip itself: the levels above take twice as long for a hundredth less
 _MODE: Final = 0o600
 _DAG_FOLDER: Final = "airflow"
-_DAG_FILE: Final = re.compile(r"(?P<dag>.+?)\.log(\.[0-9-]+\.[0-9]+(\.gz)?)?")
+_DAG_FILE: Final = re.compile(rf"(?P<dag>.+?)\.log({SUFFIX_PATTERN})?")
 
 
 @dataclass(frozen=True, slots=True)

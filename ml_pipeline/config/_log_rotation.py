@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DAY_SECONDS",
+    "SUFFIX_PATTERN",
     "RotatedFile",
     "Rotation",
     "day_of",
@@ -34,11 +35,14 @@ __all__ = [
 
 DAY_SECONDS: Final = 86_400
 
+SUFFIX_PATTERN: Final = r"\.(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})\.(?P<number>[0-9]{1,18})(?P<packed>\.gz)?"
+"""What stands behind the name of a log file in the name of one that was set aside of it."""
+
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 _UNBOUNDED: Final = 1 << 62
 _LAST_DAY: Final = date.max.toordinal() - _EPOCH
 _COARSE_SECONDS: Final = 0.02  # the time of a file is that of the kernel's last tick: at midnight, of the day before
-_SUFFIX: Final = re.compile(r"\.(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})\.(?P<number>[0-9]{1,18})(?P<packed>\.gz)?")
+_SUFFIX: Final = re.compile(SUFFIX_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ml_pipeline.config._channels import CHANNELS, ERRORS, channel_path
+from ml_pipeline.config._log_rotation import SUFFIX_PATTERN
 from ml_pipeline.errors import InputDataError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChannelFiles", "find_channels"]
 
-_NAME: Final = re.compile(r"(?P<name>.+)\.log(?:\.(?P<day>\d{4}-\d\d-\d\d)\.(?P<number>\d+)(?:\.gz)?)?")
+_NAME: Final = re.compile(rf"(?P<name>.+)\.log(?:{SUFFIX_PATTERN})?")
 _FOLDERS: Final = frozenset(key.partition(".")[0] for key in CHANNELS if "." in key) | {"airflow"}
 
 
