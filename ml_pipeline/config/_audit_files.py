@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from ml_pipeline import _platform
+from ml_pipeline.config._log_handle import Handle
 from ml_pipeline.config._log_rotation import is_in_place
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ class OpenFile:
     def __init__(self, path: Path, flags: int = 0) -> None:
         self.path = path
         self._flags = flags | os.O_RDWR | _BINARY
-        self._descriptor: int | None = None
-        self._identity: tuple[int, int] | None = None
+        self._handle: Handle | None = None
 
     def open(self) -> int:
         """Return the descriptor, opening the file if it is not open.
@@ -38,18 +38,18 @@ class OpenFile:
         Raises:
             OSError: If it cannot be opened.
         """
-        if self._descriptor is None:
+        if self._handle is None:
             descriptor = os.open(self.path, self._flags, _MODE)
             held = os.fstat(descriptor)
-            self._descriptor, self._identity = descriptor, (held.st_dev, held.st_ino)
+            self._handle = Handle(descriptor, held)
             if self._flags & os.O_CREAT and not held.st_size:
                 _set_mode(descriptor)
                 make_durable(self.path.parent)
-        return self._descriptor
+        return self._handle.number
 
     def status(self) -> os.stat_result | None:
         """The state of what is open, if it lies at the path; None if it does not, or nothing is open."""
-        held = self._held()
+        held = None if self._handle is None else self._handle.status()
         return held if held is not None and is_in_place(self.path, held) else None
 
     def close(self, *, unlock: bool = False) -> None:
@@ -58,22 +58,9 @@ class OpenFile:
         Args:
             unlock: Give up its lock first, which a child that was forked meanwhile would keep.
         """
-        held, descriptor = self._held(), self._descriptor
-        self._descriptor = None
-        if held is not None and descriptor is not None:
-            try:
-                if unlock:
-                    _platform.unlock(descriptor)
-            finally:
-                os.close(descriptor)
-
-    def _held(self) -> os.stat_result | None:
-        if self._descriptor is not None:
-            with contextlib.suppress(OSError):  # someone closed it
-                held = os.fstat(self._descriptor)
-                if (held.st_dev, held.st_ino) == self._identity:
-                    return held
-        return None
+        handle, self._handle = self._handle, None  # which closes it, when this returns
+        if unlock and handle is not None and handle.status() is not None:
+            _platform.unlock(handle.number)
 
 
 def replace_file(path: Path, content: bytes) -> None:

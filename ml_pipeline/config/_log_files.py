@@ -59,7 +59,6 @@ class AppendFile:
         "_descriptor",
         "_full_at",
         "_handle",
-        "_identity",
         "_lock",
         "_look_at",
         "_monotonic",
@@ -89,7 +88,6 @@ class AppendFile:
         self._lock = threading.RLock()  # a signal handler may log while this thread is inside a write
         self._state = _IDLE
         self._descriptor = -1
-        self._identity: tuple[int, int] | None = None
         self._handle: Handle | None = None
         self._quick: Handle | None = None  # the same, while nothing but an append is to be done
         self._torn = False
@@ -225,15 +223,15 @@ class AppendFile:
 
     def _held(self) -> os.stat_result | None:
         """What is open, if it lies at the path; if not, it is closed."""
-        if self._descriptor < 0:
+        if self._handle is None:
             return None
+        held = self._handle.status()
         try:
-            held = os.fstat(self._descriptor)
-            if (held.st_dev, held.st_ino) == self._identity and is_in_place(self.path, held):
+            if held is not None and is_in_place(self.path, held):
                 return held
         except PermissionError:  # the folder lets nobody look: what is open is as good as it gets
             return held
-        except OSError:  # someone closed it, or the file system is gone
+        except OSError:  # the file system is gone
             pass
         self._shut()
         return None
@@ -245,7 +243,6 @@ class AppendFile:
     def _open(self) -> os.stat_result:
         self._descriptor, held, self._torn = self._opened()
         self._handle = Handle(self._descriptor, held)
-        self._identity = held.st_dev, held.st_ino
         self._room = self._full_at = _UNBOUNDED
         if self._rotation is not None:
             self._day = self._rotation.day_of_file(held)

@@ -31,8 +31,15 @@ class Handle:
         self.is_regular = stat.S_ISREG(held.st_mode)
         self._identity = held.st_dev, held.st_ino
 
-    def __del__(self) -> None:
+    def status(self) -> os.stat_result | None:
+        """The present state of the file; None if someone has closed it, whatever its number stands for now."""
         with contextlib.suppress(OSError):
             held = os.fstat(self.number)
             if (held.st_dev, held.st_ino) == self._identity:
+                return held
+        return None
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            if self.status() is not None:
                 os.close(self.number)

@@ -481,7 +481,7 @@ def test_a_forked_child_holds_no_lock_of_its_parent(path: Path) -> None:
     trail = AuditTrail(path)
     trail.append({"message": "parent"})
     descriptor = trail._locked()
-    answer = in_fork(lambda: (trail._file._descriptor, trail._group._leading.acquire(blocking=False)))
+    answer = in_fork(lambda: (trail._file._handle, trail._group._leading.acquire(blocking=False)))
     _platform.unlock(descriptor)
     assert answer == [None, True]
     in_fork(lambda: trail.append({"message": "child"}))
