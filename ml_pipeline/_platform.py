@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "GROUP_READS_FILE",
     "ForkBarrier",
     "after_fork_in_child",
     "before_fork",
@@ -36,7 +37,9 @@ __all__ = [
     "write_stderr",
 ]
 
-_GROUP_READS_FILE = 0o640
+GROUP_READS_FILE: Final = 0o640
+"""The mode of a file that its group may read, and nobody else."""
+
 _GROUP_READS_FOLDER = 0o750
 _PROC = Path("/proc")
 _STATE_FIELD = 0  # of the fields after the command in /proc/<pid>/stat; proc(5) counts it as the 3rd
@@ -211,12 +214,12 @@ def open_for_group(path: Path, flags: int) -> int:
         return os.open(path, flags & ~os.O_CREAT)
     flags |= os.O_CREAT
     try:
-        descriptor = os.open(path, flags | os.O_EXCL, _GROUP_READS_FILE)
+        descriptor = os.open(path, flags | os.O_EXCL, GROUP_READS_FILE)
     except FileExistsError:  # another was quicker, or a link leads to where nothing is
-        return os.open(path, flags, _GROUP_READS_FILE)
+        return os.open(path, flags, GROUP_READS_FILE)
     if hasattr(os, "fchmod"):
         with contextlib.suppress(OSError):  # a file system without modes
-            os.fchmod(descriptor, _GROUP_READS_FILE)
+            os.fchmod(descriptor, GROUP_READS_FILE)
     return descriptor
 
 

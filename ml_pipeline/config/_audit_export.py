@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import orjson
 
+from ml_pipeline._platform import GROUP_READS_FILE
 from ml_pipeline.config._audit_head import head_path
 from ml_pipeline.config._audit_segments import anchor_path, trail_lines
 from ml_pipeline.errors import SettingsError
@@ -30,7 +31,6 @@ COLUMNS: Final = (
 
 _IN_CONTEXT: Final = ("action", "object", "version", "result")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
-_MODE: Final = 0o640
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def export_trail_to(
             )
     partial = target.with_name(f".{target.name}.partial")
     try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE), "wb") as file:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, GROUP_READS_FILE), "wb") as file:
             counts = export_trail(trail, file, form, wanted)
         partial.replace(target)
     finally:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenFile", "make_durable", "replace_file"]
 
-_MODE: Final = 0o640
 _BINARY: Final = getattr(os, "O_BINARY", 0)
 
 
@@ -39,7 +38,7 @@ class OpenFile:
             OSError: If it cannot be opened.
         """
         if self._handle is None:
-            descriptor = os.open(self.path, self._flags, _MODE)
+            descriptor = os.open(self.path, self._flags, _platform.GROUP_READS_FILE)
             held = os.fstat(descriptor)
             self._handle = Handle(descriptor, held)
             if self._flags & os.O_CREAT and not held.st_size:
@@ -71,7 +70,7 @@ def replace_file(path: Path, content: bytes) -> None:
     """
     partial = path.with_name(f".{path.name}.partial")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY
-    with os.fdopen(os.open(partial, flags, _MODE), "wb") as file:
+    with os.fdopen(os.open(partial, flags, _platform.GROUP_READS_FILE), "wb") as file:
         _set_mode(file.fileno())
         file.write(content)
         file.flush()
@@ -95,4 +94,4 @@ def make_durable(folder: Path) -> None:
 def _set_mode(descriptor: int) -> None:
     if hasattr(os, "fchmod"):
         with contextlib.suppress(PermissionError):  # another user's, made a moment ago
-            os.fchmod(descriptor, _MODE)  # whatever the umask
+            os.fchmod(descriptor, _platform.GROUP_READS_FILE)  # whatever the umask
