@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "GROUP_READS_FILE",
@@ -32,6 +32,7 @@ __all__ = [
     "process_start",
     "rename_hindrance",
     "replace_durably",
+    "replace_whole",
     "try_lock",
     "unlock",
     "write_stderr",
@@ -155,8 +156,8 @@ def unlock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def replace_durably(path: Path, content: bytes) -> None:
-    """Replace a file whole: a reader, or the next start after a crash, sees the old content or the new, never half.
+def replace_whole(path: Path, content: bytes) -> None:
+    """Replace a file whole for who reads it; after a crash of the machine it may be empty or cut off.
 
     Args:
         path: The file; its folder is made if it is missing.
@@ -166,12 +167,41 @@ def replace_durably(path: Path, content: bytes) -> None:
         OSError: If the disk is full or the folder cannot be written; the old file is then untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def replace_durably(path: Path, content: bytes, *, for_group: bool = False) -> None:
+    """Replace a file whole: a reader, or the next start after a crash, sees the old content or the new, never half.
+
+    Args:
+        path: As `replace_whole` takes it.
+        content: As `replace_whole` takes it.
+        for_group: Whether its group can read it, and nobody else, whatever the umask; also what is made of its folder.
+
+    Raises:
+        OSError: As `replace_whole` does.
+    """
+    if for_group:
+        make_group_folder(path.parent)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+    with (
+        _replacing(path) as partial,
+        os.fdopen(open_for_group(partial, flags), "wb") if for_group else partial.open("wb") as file,
+    ):
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield where to write what is to take the place of a file; nothing of it is left if that fails."""
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from stat import S_IMODE
 
 import psutil
 import pytest
@@ -126,8 +127,46 @@ def test_a_failed_replacement_leaves_the_old_file(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(os, "fsync", fail)
         with pytest.raises(type(stopped)):
             _platform.replace_durably(path, b"new")
+        with pytest.raises(type(stopped)):
+            _platform.replace_durably(path, b"new", for_group=True)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.glob("*nodes*")) == [path]
+
+
+def test_a_failed_replacement_without_the_disk_leaves_the_old_file_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that is full: what was written of the new one is removed."""
+    path = tmp_path / "a" / "failed.json"
+    _platform.replace_whole(path, b"old")
+    rename = Path.replace
+
+    def fail(partial: Path, target: Path) -> Path:
+        assert partial.read_bytes() == b"new"
+        raise OSError(errno.ENOSPC, "disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        _platform.replace_whole(path, b"new")
+    monkeypatch.setattr(Path, "replace", rename)
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+    _platform.replace_whole(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_a_file_is_replaced_for_its_group(tmp_path: Path) -> None:
+    """It and what is made of its folder can be read by their group alone, whatever the umask."""
+    path = tmp_path / "a" / "audit.head"
+    before = os.umask(0o077)
+    try:
+        _platform.replace_durably(path, b"one", for_group=True)
+    finally:
+        os.umask(before)
+    assert S_IMODE(path.stat().st_mode) == 0o640
+    assert S_IMODE(path.parent.stat().st_mode) == 0o750
+    assert path.read_bytes() == b"one"
 
 
 def test_threads_that_replace_one_file_do_not_mix(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ml_pipeline import _platform
 from ml_pipeline.config._log_handle import Handle
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["OpenFile", "make_durable", "replace_file"]
-
-_BINARY: Final = getattr(os, "O_BINARY", 0)
 
 
 class OpenFile:
@@ -28,7 +26,7 @@ class OpenFile:
 
     def __init__(self, path: Path, flags: int = 0) -> None:
         self.path = path
-        self._flags = flags | os.O_RDWR | _BINARY
+        self._flags = flags | os.O_RDWR | getattr(os, "O_BINARY", 0)
         self._handle: Handle | None = None
 
     def open(self) -> int:
@@ -68,14 +66,7 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY
-    with os.fdopen(os.open(partial, flags, _platform.GROUP_READS_FILE), "wb") as file:
-        _set_mode(file.fileno())
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    _platform.replace_durably(path, content, for_group=True)
     make_durable(path.parent)
 
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import threading
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
-from ml_pipeline import _runtime
+from ml_pipeline import _platform, _runtime
 from ml_pipeline.config._encoding import dumps, rfc3339
 
 if TYPE_CHECKING:
@@ -99,13 +97,10 @@ class OpenFailures:
 
     def _write(self, pipeline: str, kind: str, ends: Ends) -> None:
         path = self._path(pipeline, kind)
-        path.parent.mkdir(parents=True, exist_ok=True)
         told = {"pipeline": pipeline, "kind": kind, "failure": rfc3339(ends.failure)}
         if ends.success is not None:
             told["success"] = rfc3339(ends.success)
-        partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
-        partial.write_bytes(dumps(told))
-        partial.replace(path)
+        _platform.replace_whole(path, dumps(told))
 
     def _path(self, pipeline: str, kind: str) -> Path:
         return self._folder() / f"{_stem(pipeline)}.{kind}.json"
