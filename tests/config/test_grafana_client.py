@@ -6,7 +6,6 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,21 +19,6 @@ from tests.config.grafana_fake import PASSWORD, TOKEN, GrafanaFake, running_graf
 from tests.support import free_port, require
 
 PAGE = "<html><head><title>Sign in\n - Example</title></head><body>message</body></html>"
-
-
-@pytest.fixture
-def grafana() -> Iterator[GrafanaFake]:
-    """A running Grafana."""
-    with running_grafana() as fake:
-        yield fake
-
-
-@pytest.fixture
-def client(grafana: GrafanaFake) -> Iterator[GrafanaClient]:
-    """A session with it."""
-    session = GrafanaClient(GrafanaAccess(grafana.url, password=PASSWORD))
-    yield session
-    session.close()
 
 
 def refusal(url: str, seconds: float = 0, **access: Any) -> str:

@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from ml_pipeline.config._grafana_access import GrafanaAccess
 from ml_pipeline.config._grafana_client import GrafanaClient
 from ml_pipeline.config._grafana_steps import SetupResult, Steps
 from ml_pipeline.errors import DashboardError
-from tests.config.grafana_fake import FOLDER, PASSWORD, GrafanaFake, running_grafana
+from tests.config.grafana_fake import FOLDER, GrafanaFake
 
 BOARD: dict[str, Any] = {"uid": "ml-a", "title": "A", "tags": ["ml-pipeline"], "panels": [{"id": 1, "title": "p"}]}
 HISTORY = "its previous version {} stays in Grafana's version history"
 
 
 @pytest.fixture
-def grafana() -> Iterator[GrafanaFake]:
+def grafana(grafana: GrafanaFake) -> GrafanaFake:
     """A running Grafana that has our folder."""
-    with running_grafana() as fake:
-        fake.folders["ml-pipeline"] = dict(FOLDER)
-        yield fake
-
-
-@pytest.fixture
-def client(grafana: GrafanaFake) -> Iterator[GrafanaClient]:
-    """A session with it."""
-    session = GrafanaClient(GrafanaAccess(grafana.url, password=PASSWORD))
-    yield session
-    session.close()
-
-
-@pytest.fixture
-def steps(client: GrafanaClient) -> Steps:
-    """The steps, for real."""
-    return Steps(client)
-
-
-@pytest.fixture
-def dry(client: GrafanaClient) -> Steps:
-    """The steps, without writing."""
-    return Steps(client, dry_run=True)
+    grafana.folders["ml-pipeline"] = dict(FOLDER)
+    return grafana
 
 
 def board(action: str, note: str = "") -> SetupResult:

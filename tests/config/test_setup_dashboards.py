@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ml_pipeline.config.setup_dashboards import (
     setup_dashboards,
 )
 from ml_pipeline.errors import DashboardError, SettingsError
-from tests.config.grafana_fake import PASSWORD, TOKEN, GrafanaFake, running_grafana
+from tests.config.grafana_fake import PASSWORD, TOKEN, GrafanaFake
 from tests.support import ROOT, free_port
 
 SCRIPT = ROOT / "ml_pipeline" / "config" / "setup_dashboards.py"
@@ -46,13 +46,6 @@ dashboard    ml-b           created            Board B
 """
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def grafana() -> Iterator[GrafanaFake]:
-    """A running Grafana, empty."""
-    with running_grafana() as fake:
-        yield fake
 
 
 @pytest.fixture
