@@ -146,9 +146,8 @@ class Volumes:
                 fed = feeder.submit(_feed, given, content or ())
                 told, said = process.communicate()
                 fed.result()
-            except BaseException:
-                process.kill()
-                raise
+            finally:
+                process.kill()  # nothing, where it has ended
         return subprocess.CompletedProcess(process.args, process.returncode, told, said)
 
 
