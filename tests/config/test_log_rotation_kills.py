@@ -31,6 +31,7 @@ from tests.support import eventually
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "10"))
 WRITERS = 4
 GENERATIONS = 2
+MOST_MORE = 1_000  # records, before a writer is killed
 FEWEST_BYTES = 10_000
 NAME = "training/model_training.log"
 BEGIN = b'{"timestamp":'
@@ -134,8 +135,8 @@ def test_kill_9_while_four_processes_write_and_rotate_one_file(isolated: Path) -
                 for writer in writers:
                     writer.start(write_by_logger)
                 for writer in moments.sample(writers, len(writers)):
-                    eventually(lambda writer=writer, before=before: len(writer.told()) > before[writer.number] + 20)  # type: ignore[misc]
-                    time.sleep(moments.uniform(0, 0.05))
+                    until = before[writer.number] + 20 + moments.randrange(MOST_MORE)
+                    eventually(lambda writer=writer, until=until: len(writer.told()) > until)  # type: ignore[misc]
                     assert writer.kill() == signal.SIGKILL
             finally:
                 for writer in writers:
