@@ -14,7 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _platform, _runtime
-from ml_pipeline.config._audit_chain import GENESIS, START, last_line, place_of, record_body, seal
+from ml_pipeline.config._audit_chain import GENESIS, START, last_line, place_of, record_bodies, seal
 from ml_pipeline.config._audit_commit import GroupCommit
 from ml_pipeline.config._audit_files import OpenFile, make_durable
 from ml_pipeline.config._audit_head import Head, head_path
@@ -97,7 +97,7 @@ class AuditTrail:
         Raises:
             OSError: If it is not on disk; the trail then ends where it ended before.
         """
-        self._group.put((record_body(fields),))
+        self._group.put(record_bodies((fields,)))
 
     def append_all(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Write records, one behind the other, with one wait for the disk.
@@ -108,7 +108,7 @@ class AuditTrail:
         Raises:
             OSError: If they are not on disk; then none of them is in the trail.
         """
-        self._group.put([record_body(fields) for fields in records])
+        self._group.put(record_bodies(records))
 
     def check(self) -> None:
         """Make sure that a record could be written now.
@@ -200,12 +200,9 @@ class AuditTrail:
         return self._file.status() is None
 
     def _write(self, descriptor: int, bodies: list[bytes]) -> None:
-        lines, place, is_first = [b"\n"] if self._is_torn and bodies else [], self._place, self._is_first
-        for body in bodies:
-            line, place = seal(body, place, self._key, is_first=is_first)
-            lines.append(line)
-            is_first = False
-        content = b"".join(lines)
+        content, place = seal(bodies, self._place, self._key, is_first=self._is_first)
+        if self._is_torn and bodies:
+            content = b"\n" + content
         try:
             rest = memoryview(content)
             while rest:

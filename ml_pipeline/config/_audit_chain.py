@@ -20,7 +20,9 @@ from ml_pipeline.config._encoding import AUDIT_EXEMPT, encode, to_plain
 from ml_pipeline.config._redaction import current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from ml_pipeline.config._redaction import Redaction
 
 __all__ = [
     "GENESIS",
@@ -30,7 +32,7 @@ __all__ = [
     "digest",
     "last_line",
     "place_of",
-    "record_body",
+    "record_bodies",
     "seal",
     "sign",
     "signed",
@@ -66,12 +68,14 @@ _DELETE: Final = 0x7F
 _TAIL_BYTES: Final = 1 << 16
 
 
-def record_body(fields: Mapping[str, Any]) -> bytes:
-    """Encode what a record says, as far as it does not depend on its place; the chain's own names are the chain's."""
+def record_bodies(records: Iterable[Mapping[str, Any]]) -> list[bytes]:
+    """Encode what records say, as far as it does not depend on their place; the chain's own names are the chain's."""
     redaction = current()
-    line = None if redaction.patterned else _short_line(fields, redaction.hides)
-    if line is not None:
-        return line[:-1] + (b"," if fields else b"")
+    hides = None if redaction.patterned else redaction.hides
+    return [_short_body(fields, hides) or _long_body(fields, redaction) for fields in records]
+
+
+def _long_body(fields: Mapping[str, Any], redaction: Redaction) -> bytes:
     plain = to_plain(fields, redaction, AUDIT_EXEMPT)
     for name in _OURS:
         plain.pop(name, None)
@@ -79,16 +83,18 @@ def record_body(fields: Mapping[str, Any]) -> bytes:
     return encode(plain)[:-1] + (b"," if plain else b"")
 
 
-def _short_line(fields: Mapping[str, Any], hides: Callable[[str], bool]) -> bytes | None:
+def _short_body(fields: Mapping[str, Any], hides: Callable[[str], bool] | None) -> bytes | None:
     """Encode a record that is small, of plain kinds and without secrets, as most are; None for any other."""
-    if type(fields) is not dict or not _OURS.isdisjoint(fields) or not _is_plain(fields, hides):
+    if hides is None or type(fields) is not dict or not _OURS.isdisjoint(fields) or not _is_plain(fields, hides):
         return None
     try:
         line = orjson.dumps(fields)
     except TypeError:  # a lone surrogate, or a key that is no text
         return None
     # Within so few bytes, no bound is reached; and what would have to be escaped is left to `encode`.
-    return line if len(line) <= _MOST_BYTES and line.isascii() and _DELETE not in line else None
+    if len(line) > _MOST_BYTES or not line.isascii() or _DELETE in line:
+        return None
+    return line[:-1] + b"," if fields else b"{"
 
 
 def _is_plain(fields: dict[str, Any], hides: Callable[[str], bool], depth: int = 0) -> bool:
@@ -104,22 +110,28 @@ def _is_plain(fields: dict[str, Any], hides: Callable[[str], bool], depth: int =
     return True
 
 
-def seal(body: bytes, before: Place, key: bytes | None, *, is_first: bool) -> tuple[bytes, Place]:
-    """Make the line of a record.
+def seal(bodies: Iterable[bytes], before: Place, key: bytes | None, *, is_first: bool) -> tuple[bytes, Place]:
+    """Make the lines of records.
 
     Args:
-        body: From `record_body`.
-        before: The record it follows.
+        bodies: From `record_bodies`.
+        before: The record they follow.
         key: The secret of the trail.
-        is_first: Whether it is the first that is written beside a new head.
+        is_first: Whether the first of them is the first that is written beside a new head.
 
     Returns:
-        The line, and the place it takes.
+        The lines, one behind the other, and the place of the last.
     """
+    sequence, last = before.sequence, before.hash.encode()
     mark = _FIRST_MARK if is_first else b""
-    unsealed = b'%b%b"seq":%d,"prev":"%b"' % (body, mark, before.sequence + 1, before.hash.encode())
-    place = Place(before.sequence + 1, digest(unsealed, key))
-    return b"%b%b%b%b" % (unsealed, _HASH_MARK, place.hash.encode(), _END), place
+    parts: list[bytes] = []
+    for body in bodies:
+        sequence += 1
+        unsealed = b'%b%b"seq":%d,"prev":"%b"' % (body, mark, sequence, last)
+        last = digest(unsealed, key).encode()
+        parts += unsealed, _HASH_MARK, last, _END
+        mark = b""
+    return b"".join(parts), Place(sequence, last.decode())
 
 
 def digest(content: bytes, key: bytes | None) -> str:

@@ -66,8 +66,12 @@ class Head:
     def write(self, place: Place) -> None:
         """Name another place."""
         descriptor = self._file.open()
+        line = _line(place, self._key)
+        if hasattr(os, "pwrite"):
+            os.pwrite(descriptor, line, 0)
+            return
         os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, _line(place, self._key))
+        os.write(descriptor, line)
 
     def settle(self) -> None:
         """Wait until the head is on disk."""

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import ml_pipeline
 from ml_pipeline.config import _audit, _audit_chain
 from ml_pipeline.config._audit import AuditReport, AuditTrail, verify
-from ml_pipeline.config._audit_chain import record_body
+from ml_pipeline.config._audit_chain import record_bodies
 from ml_pipeline.config._audit_commit import GroupCommit
 from tests.config.audit_kit import lines_of
 from tests.support import eventually
@@ -300,15 +300,15 @@ values = st.recursive(plain, lambda inner: st.lists(inner, max_size=3) | st.dict
 @given(st.dictionaries(names, values, max_size=5))
 def test_the_short_way_writes_the_same_bytes(fields: dict[str, Any]) -> None:
     """A record that is encoded without looking closer has the bytes it would have had anyhow."""
-    short = record_body(fields)
+    short = record_bodies([fields])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_audit_chain, "_short_line", lambda *_: None)
-        assert record_body(fields) == short
+        patch.setattr(_audit_chain, "_short_body", lambda *_: None)
+        assert record_bodies([fields]) == short
 
 
 def test_a_secret_is_hidden_on_the_short_way_too() -> None:
     """A small record with a secret, or under patterns, has it hidden."""
     record = {"message": "rotate", "context": {"action": "rotate", "password": "hunter2"}}
-    assert b"hunter2" not in record_body(record)
+    assert b"hunter2" not in record_bodies([record])[0]
     ml_pipeline.configure(redact_patterns="hunter[0-9]")
-    assert b"hunter3" not in record_body({"message": "rotate", "context": {"note": "it was hunter3"}})
+    assert b"hunter3" not in record_bodies([{"message": "rotate", "context": {"note": "it was hunter3"}}])[0]

@@ -41,7 +41,7 @@ def _old_trail(path: Path) -> None:
     lines = content_of(path).replace(b'"head":"new",', b"").splitlines(keepends=True)
     place, content = START, b""
     for line in lines:
-        sealed, place = seal(line[: line.rindex(b'"seq":')], place, None, is_first=False)
+        sealed, place = seal([line[: line.rindex(b'"seq":')]], place, None, is_first=False)
         content += sealed
     path.write_bytes(content)
     path.with_name("audit.head").unlink()
