@@ -35,8 +35,13 @@ GROUPS: dict[str, tuple[str, list[Case], dict[str, str], int | None]] = {
         None,
     ),
     "logs": (f"Reading {logs.MEGABYTES} MB of logs", logs.CASES, logs.QUANTITIES, None),
-    "logging": ("One log record of six fields", logging_cost.CASES, {"us": "CPU, µs"}, 1),
-    "logging-growth": ("The cost of a record does not grow", logging_cost.GROWTH, {"us": "CPU, µs"}, 0),
+    "logging": ("One log record of six fields", logging_cost.CASES, {"us": "CPU, µs", "wall_us": "wall, µs"}, 1),
+    "logging-growth": (
+        "The cost of a record does not grow",
+        logging_cost.GROWTH,
+        {"us": "CPU, µs", "peak_mb": "peak memory, MB"},
+        0,
+    ),
     "import": ("Import", import_cost.CASES, {"ms": "ms", "modules": "modules"}, None),
 }
 

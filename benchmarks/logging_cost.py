@@ -1,8 +1,9 @@
 """What one log record costs its caller, beside peers that write the same fields, and beside the least that is possible.
 
 Every case logs the same record of six fields again and again, through to the kernel unless it says that it is buffered.
-Time is that of the processor, of all threads: others use the machine too. "Plain" has no call site, thread or process
-(the switches that the standard library's documentation names); "everything" has them, and ids from the context.
+Time is that of the processor, of all threads and processes: others use the machine too. "Plain" has no call site,
+thread or process (the switches that the standard library's documentation names); "everything" has them, and ids from
+the context.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _FEWER = {
     "standard plain": 4,
     "standard everything": 4,
     "standard 8 threads": 4,
+    "standard 4 processes": 4,
+    "standard 4 processes, queue": 10,
 }
 """By how much fewer records tell as much, of the cases that are slow."""
 
@@ -56,6 +59,9 @@ CASES = [
         "standard disabled",
         "ours 8 threads",
         "standard 8 threads",
+        "ours 4 processes",
+        "standard 4 processes",
+        "standard 4 processes, queue",
     )
 ]
 """One interleaved run of all."""
@@ -64,6 +70,10 @@ GROWTH = [
     *(
         Case(f"{records:,} records", _PROGRAM, ("ours plain", str(records)))
         for records in (1_000, 10_000, 100_000, 1_000_000)
+    ),
+    *(
+        Case(f"{records:,} records, 4 processes", _PROGRAM, ("ours 4 processes", str(records)))
+        for records in (100_000, 1_000_000)
     ),
     *(Case(name, _PROGRAM, (name, "100000")) for name in ("1 channel", "10 channels", "50 channels")),
 ]
@@ -83,6 +93,8 @@ _GOALS = (
     ("ours everything", "logfire", 0.35),
     ("ours disabled", "standard disabled", 1.0),
     ("ours 8 threads", "standard 8 threads", 1.0),
+    ("ours 4 processes", "standard 4 processes", 1.0),
+    ("ours 4 processes", "standard 4 processes, queue", 1.0),
 )
 
 

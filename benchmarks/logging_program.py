@@ -15,6 +15,8 @@ from typing import Any
 
 Run = Callable[[int], object]
 
+PROCESSES = 4
+
 IDS = {"operation": "train", "operation_id": "op-1", "run_id": "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f5a6", "user_id": "u1"}
 FIELDS = {"model": "alz", "version": "1.2.0", "rows": 1, "score": 0.93, "ok": True, "source": "adni"}
 
@@ -222,6 +224,59 @@ def threaded(run: Run) -> Run:
     return spread
 
 
+def forked(run: Run) -> Run:
+    """The same from four processes."""
+    run(1_000)  # what is imported at the first record is not imported by each of them
+
+    def spread(records: int) -> None:
+        for pid in [_forked(run, records // PROCESSES) for _ in range(PROCESSES)]:
+            _, status = os.waitpid(pid, 0)
+            if status:
+                sys.exit("a process failed")
+
+    return spread
+
+
+def queued() -> Run:
+    """What the standard library's documentation tells for several processes: a queue to the one that writes."""
+    from logging.handlers import QueueHandler, QueueListener
+    from multiprocessing import Queue
+
+    log = standard()
+    (handler,) = log.handlers
+    run = by_extra(log.info)
+
+    def spread(records: int) -> None:
+        queue: Queue[Any] = Queue()  # each time: a plain fork does not tell one that was used that it is in a child
+        log.handlers = [QueueHandler(queue)]
+
+        def child(records: int) -> None:
+            run(records)
+            queue.close()
+            queue.join_thread()
+
+        pids = [_forked(child, records // PROCESSES) for _ in range(PROCESSES)]
+        listener = QueueListener(queue, handler)
+        listener.start()  # after the forks, which copy no thread
+        for pid in pids:
+            os.waitpid(pid, 0)
+        listener.stop()
+
+    return spread
+
+
+def _forked(run: Run, records: int) -> int:
+    pid = os.fork()
+    if pid == 0:
+        is_done = False
+        try:
+            run(records)
+            is_done = True
+        finally:
+            os._exit(not is_done)
+    return pid
+
+
 CASES: dict[str, Callable[[], Run]] = {
     "bare write": bare,
     "limit": limit,
@@ -237,6 +292,9 @@ CASES: dict[str, Callable[[], Run]] = {
     "standard everything": lambda: by_extra(standard(site=True).info),
     "standard disabled": lambda: by_extra(standard().debug),
     "standard 8 threads": lambda: threaded(by_extra(standard().info)),
+    "ours 4 processes": lambda: forked(by_extra(ours().info)),
+    "standard 4 processes": lambda: forked(by_extra(standard().info)),
+    "standard 4 processes, queue": queued,
     "structlog plain": structlog_,
     "structlog everything": lambda: structlog_(site=True),
     "loguru": loguru_,
@@ -253,15 +311,21 @@ def main(case: str, records: int) -> None:
     run = CASES[case]()
     run(min(records, 1_000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    cpu = time.process_time()
+    cpu, begin = _cpu_seconds(), time.perf_counter()
     run(records)
     if case == "ours buffered":
         from ml_pipeline._runtime import shutdown
 
         shutdown()
-    cpu = time.process_time() - cpu
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(json.dumps({"us": cpu / records * 1e6, "grown_mb": grown / 1024}))
+    cpu, wall = _cpu_seconds() - cpu, time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = {"us": cpu / records * 1e6, "wall_us": wall / records * 1e6}
+    print(json.dumps({**found, "peak_mb": peak / 1024, "grown_mb": (peak - before) / 1024}))
+
+
+def _cpu_seconds() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 if __name__ == "__main__":
