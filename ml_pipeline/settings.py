@@ -105,6 +105,9 @@ class Settings(BaseSettings):
         "unhandled SIGTERM, such as `docker stop` sends, kills it too.",
     )
     log_flush_seconds: float = Field(1.0, gt=0, le=3_600, description="How long a buffered record waits at most.")
+    log_slow_seconds: float = Field(
+        2.0, ge=0, le=3_600, description="Records to a file that takes longer wait in memory or are dropped; 0: never."
+    )
     log_console: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Text lines on stderr; `auto` is off where the root logger already has a stream handler.",

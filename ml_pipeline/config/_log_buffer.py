@@ -7,6 +7,8 @@ it into an exit, as with ``signal.signal(signal.SIGTERM, lambda *_: sys.exit(143
 
 In the workers of `multiprocessing` and joblib, which their parent may end so at any time, and in the exit handlers that
 run after our own, nothing waits: there the mode is as ``write-through``.
+
+Each round of writing has a thread of its own, so that a file that is slow, see `_log_slow`, holds up no other.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from ml_pipeline import _platform, _runtime
+from ml_pipeline.config._log_slow import run_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["BufferedFile", "BufferedFiles", "UrgentFile", "may_wait"]
 
 _FULL_BYTES: Final = 65_536
+_MOST_BYTES: Final = 16 * _FULL_BYTES
+"""Of what waits for a write that is slow; more is dropped."""
 
 
 def may_wait() -> bool:
@@ -44,6 +49,7 @@ class BufferedFiles:
         self._files = files
         self._seconds = seconds
         self._lost = lost
+        self._patience = files.slow_seconds or None
         self._buffers: dict[str, BufferedFile] = {}
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -75,7 +81,22 @@ class BufferedFiles:
 
     def _run(self) -> None:
         while not self._over.wait(self._seconds):
+            if any(buffer.waits for buffer in list(self._buffers.values())):
+                self._flush_beside()
+
+    def _flush_beside(self) -> None:
+        """Write what waits, in a thread that is left behind if it takes too long."""
+
+        def flush() -> None:
             _runtime.attempt(self.flush)  # what is lost has been counted and said
+
+        thread = threading.Thread(target=flush, name="ml-pipeline-log-flush", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # too many threads
+            flush()
+        else:
+            thread.join(self._patience)
 
 
 class BufferedFile:
@@ -91,6 +112,8 @@ class BufferedFile:
 
     __slots__ = ("_file", "_is_writing", "_lock", "_lost", "_most", "_put", "_waiting")
 
+    _put: Callable[[bytes], None]
+
     def __init__(self, file: AppendFile, lost: Callable[[Exception, int], None]) -> None:
         self._file = file
         self._lost = lost
@@ -100,8 +123,13 @@ class BufferedFile:
         self._lock = threading.RLock()
         self._is_writing = False
 
+    @property
+    def waits(self) -> bool:
+        """Whether a line does."""
+        return bool(self._waiting)
+
     def quick(self, line: bytes, now: float) -> bool:  # noqa: ARG002 - see `AppendFile.quick`
-        """Keep a line, and write what waits if that is much."""
+        """Keep a line, and write what waits if that is much; see `AppendFile.write` for what it raises."""
         self._put(line)
         if len(self._waiting) >= self._most:
             self.flush()
@@ -117,25 +145,42 @@ class BufferedFile:
         self.flush()
 
     def flush(self) -> None:
-        """Write what waits; whoever comes meanwhile waits until it is written."""
-        with self._lock:
-            if self._is_writing:  # a signal handler, or a ``__del__``, inside the write below
-                return
-            self._is_writing = True
-            try:
-                lines = bytes(self._waiting)
-                failed = self._written(lines) if lines else None
-            finally:
-                self._is_writing = False
-        if failed is not None:
-            self._lost(failed, lines.count(b"\n"))
+        """Write what waits; whoever comes meanwhile waits until it is written, but not for a file that is slow."""
+        stall, failures = self._file.stall, list[tuple[Exception, int]]()
+        if not run_within(self._lock, 0.0 if stall.is_on else stall.patience, self._write_waiting, failures):
+            stall.begin()
+            if len(self._waiting) >= _MOST_BYTES:
+                self._put = self._refuse
+        for failed, lines in failures:
+            self._lost(failed, lines)
+
+    def _write_waiting(self, failures: list[tuple[Exception, int]]) -> None:
+        if self._is_writing:  # a signal handler, or a ``__del__``, inside the write below
+            return
+        self._is_writing = True
+        try:
+            while lines := bytes(self._waiting):
+                failed = self._written(lines)
+                if failed is not None:
+                    failures.append((failed, lines.count(b"\n")))
+                if self._most:  # else nobody comes for what came meanwhile
+                    break
+        finally:
+            self._is_writing = False
+
+    def _refuse(self, line: bytes) -> None:
+        """Stand in for keeping a line while too much waits."""
+        if self._file.stall.is_on and len(self._waiting) >= _MOST_BYTES:
+            self._file.stall.drop(line)
+        self._put = self._waiting.extend
+        self._put(line)
 
     def _written(self, lines: bytes) -> Exception | None:
         """Write what is at the front, and take it from there; return what the file raised."""
         size, taken, is_over = len(lines), self._file.taken, False
         taken.clear()
         try:
-            failed = _runtime.attempt(self._file.write, lines)[1]
+            failed = _runtime.attempt(self._file.write_told, lines)[1]
             is_over = True
         finally:
             # A signal handler may raise at any call, also right after the kernel has taken the lines; kept here, they

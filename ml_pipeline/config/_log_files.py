@@ -1,7 +1,8 @@
 """Files that are appended to one whole line at a time, handed to the kernel before the call returns.
 
 At most once a second, on the way of a write, a file is looked at: whether it still lies at its path, and whether it is
-due to be set aside. Between two looks a write compares two numbers and makes one system call.
+due to be set aside. Between two looks a write compares two numbers and makes one system call. Only the write at a look
+is timed, see `_log_slow`; as there is a look at least as often as a write may take, the one after a slow one is timed.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ml_pipeline import _platform, _runtime
-from ml_pipeline.config._log_handle import Handle
+from ml_pipeline.config._log_handle import Handle, ends_torn
 from ml_pipeline.config._log_retention import Keeper, Retention, channel_files
 from ml_pipeline.config._log_rotation import Rotation, is_in_place
+from ml_pipeline.config._log_slow import Stall, run_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from ml_pipeline.settings import Settings
 
-__all__ = ["AppendFile", "AppendFiles", "ends_torn"]
+__all__ = ["AppendFile", "AppendFiles"]
 
 _append: Final = os.write  # found sooner than through its module
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
@@ -47,11 +49,13 @@ class AppendFile:
         rotation: Sets the file aside when it is full or its day is over; None: nobody does.
         on_look: Called at each look.
         monotonic: Seconds that only go forward.
+        slow_seconds: How long a write may take; 0: as long as it does.
 
     Attributes:
         path: The file.
-        taken: How many bytes the kernel took of the last line that `write` handed to it; empty if it has not come to
-            that since someone cleared it. It tells even where a signal handler has raised in the middle.
+        stall: What becomes of lines while the file is slow.
+        taken: How many bytes the kernel took of the last line that `write_told` handed to it; empty if it has not come
+            to that since someone cleared it. It tells even where a signal handler has raised in the middle.
     """
 
     __slots__ = (
@@ -69,6 +73,7 @@ class AppendFile:
         "_state",
         "_torn",
         "path",
+        "stall",
         "taken",
     )
 
@@ -79,8 +84,10 @@ class AppendFile:
         *,
         on_look: Callable[[], object] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        slow_seconds: float = 0.0,
     ) -> None:
         self.path = path
+        self.stall = Stall(path, slow_seconds, self._write_alone)
         self.taken: deque[int] = deque(maxlen=1)
         self._rotation = rotation
         self._on_look = on_look
@@ -125,9 +132,9 @@ class AppendFile:
         return True
 
     def _finish(self, rest: bytes) -> None:
-        with self._lock:
-            self._quick = None
-            if rest:
+        self._quick = None
+        if rest:
+            with self._lock:
                 self._complete(rest)
 
     def write(self, line: bytes) -> None:
@@ -138,39 +145,64 @@ class AppendFile:
 
         Raises:
             OSError: If it could not be written whole; the next line then starts on a line of its own.
+            SlowWrite: If the file is slow, and too much waits for it already.
         """
-        with self._lock:
-            if self._state:
-                self._write_apart(line)
+        if not self.quick(line, self._monotonic()):
+            self.write_told(line)
+
+    def write_told(self, line: bytes) -> None:
+        """Do the same, and tell in *taken* how far it came."""
+        stall = self.stall
+        while not (stall.is_on and stall.takes(line)):
+            if run_within(self._lock, stall.patience, self._write, line):
                 return
-            try:
-                self._state = _WRITING
-                if self._room <= 0 or self._monotonic() >= self._look_at:
-                    self._look()
-                if self._torn:
-                    line = b"\n" + line
-                # Written and told in one step of the interpreter: a signal handler raises before or after, not between.
-                self.taken.extend(map(_append, (self._descriptor,), (line,)))
-                written = self.taken[-1]
-                self._room -= written
-                if self._torn or written != len(line):
-                    self._complete(line[written:])
-                self._quick = self._handle if self._room > 0 and self._handle and self._handle.is_regular else None
-            except OSError:
-                self._quick, self._look_at = None, _NOW  # the next write looks what has become of the file
-                raise
-            finally:
-                if self._state == _CLOSING:
-                    self._shut()
-                self._state = _IDLE
+            stall.begin()
 
     def close(self) -> None:
-        """Close the file; a later write opens it again."""
+        """Close the file; a later write opens it again. One that is slow is left to the write that waits for it."""
+        self.stall.close()
+        run_within(self._lock, self.stall.patience, self._close)
+
+    def _close(self) -> None:
+        if self._state:  # a signal handler inside the write below, which still needs it
+            self._state = _CLOSING
+        else:
+            self._shut()
+
+    def _write_alone(self, line: bytes) -> None:
         with self._lock:
-            if self._state:  # a signal handler inside the write below, which still needs it
-                self._state = _CLOSING
-            else:
+            self._write(line)
+
+    def _write(self, line: bytes) -> None:
+        if self._state:
+            self._write_apart(line)
+            return
+        begun = self._monotonic()
+        try:
+            self._state = _WRITING
+            self._quick = None  # if this one takes long, no other thread is to follow it
+            if self._room <= 0 or begun >= self._look_at:
+                self._look()
+            if self._torn:
+                line = b"\n" + line
+            # Written and told in one step of the interpreter: a signal handler raises before or after, not between.
+            self.taken.extend(map(_append, (self._descriptor,), (line,)))
+            written = self.taken[-1]
+            self._room -= written
+            if self._torn or written != len(line):
+                self._complete(line[written:])
+        except OSError:
+            self._look_at = _NOW  # the next write looks what has become of the file
+            raise
+        finally:
+            if self._state == _CLOSING:
                 self._shut()
+            self._state = _IDLE
+            seconds = self._monotonic() - begun
+            if seconds > self.stall.seconds or self.stall.is_on:
+                self.stall.judge(seconds)
+        if self._room > 0 and self._handle and self._handle.is_regular and not self.stall.is_on:
+            self._quick = self._handle
 
     def let_go(self) -> None:
         """Close the file if it no longer lies at its path, so that nobody waits for the next write to do so."""
@@ -212,7 +244,7 @@ class AppendFile:
                 held = self._open()
             self._room = rotation.room(held.st_size)
         self._full_at = held.st_size + self._room
-        self._look_at = self._monotonic() + min(_LOOK_SECONDS, left_today)
+        self._look_at = self._monotonic() + min(_LOOK_SECONDS, left_today, self.stall.seconds)
         if self._on_look is not None:
             self._on_look()
 
@@ -289,6 +321,7 @@ class AppendFiles:
         rotation: Sets them aside when they are full or their day is over; None: nobody does.
         retention: How long what was set aside is kept; None: nobody touches it.
         on_look: Called when one of them is looked at.
+        slow_seconds: See `AppendFile`.
     """
 
     def __init__(
@@ -297,8 +330,11 @@ class AppendFiles:
         rotation: Rotation | None = None,
         retention: Retention | None = None,
         on_look: Callable[[], object] | None = None,
+        *,
+        slow_seconds: float = 0.0,
     ) -> None:
         self.folder = folder
+        self.slow_seconds = slow_seconds
         self._on_look = on_look
         self._files: dict[str, AppendFile] = {}
         self._rotation = rotation
@@ -311,15 +347,14 @@ class AppendFiles:
     def of(cls, settings: Settings, on_look: Callable[[], object] | None = None) -> AppendFiles:
         """Make the log files that the settings ask for; *on_look* is called when one of them is looked at."""
         rotation = Rotation(settings.log_dir, max_bytes=settings.log_max_bytes)
-        return cls(
-            settings.log_dir, rotation, Retention(settings.log_retention_days, settings.log_total_bytes), on_look
-        )
+        retention = Retention(settings.log_retention_days, settings.log_total_bytes)
+        return cls(settings.log_dir, rotation, retention, on_look, slow_seconds=settings.log_slow_seconds)
 
     def __getitem__(self, relative: str) -> AppendFile:
         file = self._files.get(relative)
         if file is not None:
             return file
-        file = AppendFile(self.folder / relative, self._rotation, on_look=self._on_look)
+        file = AppendFile(self.folder / relative, self._rotation, on_look=self._on_look, slow_seconds=self.slow_seconds)
         return self._files.setdefault(relative, file)
 
     def close(self) -> None:
@@ -343,40 +378,3 @@ class AppendFiles:
                 day = self._rotation.day_of_file(held)
                 if self._rotation.is_due(held.st_size, day):
                     self._rotation.rotate(path, held, day)
-
-
-def ends_torn(path: Path, held: os.stat_result) -> bool | None:
-    """Say whether a file's last line has no end, because its writer was killed or the disk was full.
-
-    A line that another process is writing at this moment is waited for, or it would be taken for a torn one: a write
-    across a page boundary shows its first part before its second.
-
-    Args:
-        path: Where the file lies.
-        held: The file that is meant.
-
-    Returns:
-        Whether it has none; False where it may be written and not read, and None if it does not lie there any more.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    try:
-        file = path.open("rb", buffering=0)
-    except FileNotFoundError:
-        return None
-    except PermissionError:
-        return False
-    with file:
-        while os.path.samestat(os.fstat(file.fileno()), held):
-            end = file.seek(0, os.SEEK_END)
-            if not end:
-                return False
-            file.seek(end - 1)
-            if file.read(1) == b"\n":
-                return False
-            # Takes the lock of the file in the kernel, which a write under way holds until it is whole.
-            os.utime(file.fileno() if os.utime in os.supports_fd else path)
-            if file.seek(0, os.SEEK_END) == end:
-                return True
-    return None

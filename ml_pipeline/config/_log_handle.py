@@ -1,12 +1,16 @@
-"""An open file that is closed when nobody holds it any more."""
+"""An open log file: closed when nobody holds it any more, and asked whether its last line has an end."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import stat
+from typing import TYPE_CHECKING
 
-__all__ = ["Handle"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Handle", "ends_torn"]
 
 
 class Handle:
@@ -43,3 +47,40 @@ class Handle:
         with contextlib.suppress(OSError):
             if self.status() is not None:
                 os.close(self.number)
+
+
+def ends_torn(path: Path, held: os.stat_result) -> bool | None:
+    """Say whether a file's last line has no end, because its writer was killed or the disk was full.
+
+    A line that another process is writing at this moment is waited for, or it would be taken for a torn one: a write
+    across a page boundary shows its first part before its second.
+
+    Args:
+        path: Where the file lies.
+        held: The file that is meant.
+
+    Returns:
+        Whether it has none; False where it may be written and not read, and None if it does not lie there any more.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    try:
+        file = path.open("rb", buffering=0)
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        return False
+    with file:
+        while os.path.samestat(os.fstat(file.fileno()), held):
+            end = file.seek(0, os.SEEK_END)
+            if not end:
+                return False
+            file.seek(end - 1)
+            if file.read(1) == b"\n":
+                return False
+            # Takes the lock of the file in the kernel, which a write under way holds until it is whole.
+            os.utime(file.fileno() if os.utime in os.supports_fd else path)
+            if file.seek(0, os.SEEK_END) == end:
+                return True
+    return None

@@ -174,10 +174,11 @@ class _File:
             files.close_one(self)
 
     def opened(self) -> tuple[AppendFile, Keeper | None]:
+        slow_seconds = _runtime.settings().log_slow_seconds
         if self._words is None:
-            return AppendFile(self._path), None
+            return AppendFile(self._path, slow_seconds=slow_seconds), None
         rotation = _WordRotation(self._path.parent, self._words)
-        file = AppendFile(self._path, rotation)
+        file = AppendFile(self._path, rotation, slow_seconds=slow_seconds)
         keeper = Keeper(lambda: [self._path], Retention(self._days), before=file.let_go)
         rotation.on_rotated = keeper.wake
         return file, keeper

@@ -51,6 +51,21 @@ def test_lines_wait_until_their_time_is_over() -> None:
     assert eventually(lambda: _messages("training/model_training.log")) == ["two"]
 
 
+def test_lines_are_written_where_no_more_threads_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that waits for the time then writes them itself."""
+    start = threading.Thread.start
+
+    def start_all_but_one(thread: threading.Thread) -> None:
+        if thread.name == "ml-pipeline-log-flush":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_all_but_one)
+    ml_pipeline.configure(log_mode="buffered", log_flush_seconds=0.02)
+    main_logger.info("one")
+    assert eventually(_messages) == ["one"]
+
+
 def test_much_is_written_at_once() -> None:
     """Past 64 KiB the caller writes what waits."""
     ml_pipeline.configure(log_mode="buffered", log_flush_seconds=FOREVER)
@@ -167,10 +182,10 @@ def test_a_write_inside_a_write_waits(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(_log_buffer, "_FULL_BYTES", 1)
 
     class Interrupted(AppendFile):
-        def write(self, line: bytes) -> None:
+        def write_told(self, line: bytes) -> None:
             if b"one" in line:
                 buffer.quick(b"signal\n", 0.0)
-            super().write(line)
+            super().write_told(line)
 
     buffer = BufferedFile(Interrupted(tmp_path / "a.log"), lambda *_: None)
     buffer.quick(b"one\n", 0.0)
@@ -187,9 +202,9 @@ def test_a_signal_handler_that_raises_doubles_and_loses_nothing(is_taken: bool, 
     """Whether it raises before the kernel takes the lines, or after."""
 
     class Interrupted(AppendFile):
-        def write(self, line: bytes) -> None:
+        def write_told(self, line: bytes) -> None:
             if line != b"one\n" or is_taken:
-                super().write(line)
+                super().write_told(line)
             if line == b"one\n":
                 raise _Ended
 

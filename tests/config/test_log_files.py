@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline.config._log_files import AppendFile, AppendFiles, ends_torn
+from ml_pipeline.config._log_files import AppendFile, AppendFiles
+from ml_pipeline.config._log_handle import ends_torn
 
 THREADS = 8
 LINES = 500
