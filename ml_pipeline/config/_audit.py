@@ -1,9 +1,9 @@
 """The audit trail: one JSON line a record, each holding the hash of the one before it.
 
 A record is on disk when `AuditTrail.append` returns. The trail is a plain file, ``audit.log``, to which lines are only
-appended. Beside it lie ``audit.head``, which names the last record; what was set aside of the trail,
-``audit.log.2026-11-20.1`` or the same with ``.gz``; and ``audit.anchor``, once the oldest of that were removed. The
-chain goes on from file to file.
+appended. Beside it lie ``audit.head``, which names the last record; ``.audit.journal``, which has the last records once
+more; what was set aside of the trail, ``audit.log.2026-11-20.1`` or the same with ``.gz``; and ``audit.anchor``, once
+the oldest of that were removed. The chain goes on from file to file.
 """
 
 from __future__ import annotations
@@ -134,15 +134,17 @@ class AuditTrail:
         self._close_all()
 
     def _end_journal(self) -> None:
-        """Put the whole trail on disk, so that nothing is left to the journal."""
-        if self._journal.is_needed and self._file.status() is not None:
-            descriptor = self._file.open()
-            _platform.lock_exclusive(descriptor)
-            try:
+        """Put the whole trail on disk, and leave nothing to the journal: from then on a cut shows at once."""
+        if not self._file.is_in_place():
+            return
+        descriptor = self._file.open()
+        _platform.lock_exclusive(descriptor)
+        try:
+            if self._journal.is_in_use() and self._file.is_in_place():
                 _synchronise(descriptor)
                 self._journal.clear()
-            finally:
-                _platform.unlock(descriptor)
+        finally:
+            _platform.unlock(descriptor)
 
     def _close_all(self) -> None:
         self._journal.close()

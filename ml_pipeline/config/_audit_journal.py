@@ -46,15 +46,10 @@ class Journal:
         self._end: int | None = None
         self._copied = (0, 0)
 
-    @property
-    def is_needed(self) -> bool:
-        """Whether it holds records of which nobody knows that they are on disk in the trail too."""
-        return bool(self._end)
-
     def begin(self) -> None:
         """Have it know that the whole trail is on disk, and that nobody else has written since."""
         self._copied = (0, 0)
-        self._end = 0 if all(hasattr(os, name) for name in _NEEDED) else None
+        self._end = 0 if _is_possible() else None
 
     def keep(self, lines: bytes) -> int | None:
         """Copy lines to it that were just appended to the trail.
@@ -92,17 +87,25 @@ class Journal:
                 if descriptor is not None:
                     os.pwrite(descriptor, bytes(size), start)
 
+    def is_in_use(self) -> bool:
+        """Say whether it holds lines, whoever has written them, that could be taken for the end of the trail."""
+        if not _is_possible() or not self._file.path.is_file():
+            return False
+        return os.pread(self._open(), len(_MARK), 0) == _MARK
+
     def clear(self) -> None:
-        """Leave nothing in it that could be taken for the end of the trail, which is on disk."""
-        descriptor = self._own()
-        if descriptor is not None:
-            os.pwrite(descriptor, bytes(_HEADER_BYTES), 0)
-        self.close()
+        """Leave nothing of that in it: the whole trail is on disk. Who else writes to it will notice."""
+        os.pwrite(self._open(), bytes(_HEADER_BYTES), 0)
 
     def close(self) -> None:
         """Close the file and know nothing of it any more; what it holds stays."""
         self._end = None
         self._file.close()
+
+    def _open(self) -> int:
+        if not self._file.is_in_place():
+            self._file.close()
+        return self._file.open()
 
     def _own(self) -> int | None:
         """The descriptor, if the file is still there and ours."""
@@ -113,9 +116,7 @@ class Journal:
 
     def _take(self) -> int:
         """Make the file ours, and make it if it is missing."""
-        if not self._file.is_in_place():
-            self._file.close()
-        descriptor = self._file.open()
+        descriptor = self._open()
         if self._file.size() != _BYTES:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, bytes(_BYTES), 0)  # a hole would be filled, at a cost, by each write
@@ -123,6 +124,10 @@ class Journal:
         self._header = _MARK + os.urandom(_OWNER_BYTES).hex().encode() + b"\n"
         os.pwrite(descriptor, self._header, 0)
         return descriptor
+
+
+def _is_possible() -> bool:
+    return all(hasattr(os, name) for name in _NEEDED)
 
 
 def journal_path(trail: Path) -> Path:

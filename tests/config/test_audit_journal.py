@@ -16,7 +16,7 @@ from ml_pipeline.config import _audit
 from ml_pipeline.config._audit import AuditReport, AuditTrail, verify
 from ml_pipeline.config._audit_files import OpenFile
 from ml_pipeline.config._audit_journal import journal_path
-from tests.config.audit_kit import KEY, lines_of, rotating
+from tests.config.audit_kit import KEY, files_of, lines_of, rotating
 
 STEPS = 120
 
@@ -295,3 +295,19 @@ def test_a_file_in_place_is_asked_for_its_status_once(tmp_path: Path, monkeypatc
     file.open()
     assert [file.is_in_place() for _ in range(5)] == [True] * 5
     assert len(asked) == 1
+
+
+def test_closing_leaves_nothing_of_files_that_were_set_aside(path: Path) -> None:
+    """Nor of a writer that was killed: a cut shows, however often a file was full before."""
+    killed = AuditTrail(path, KEY)
+    killed.append_all([{"message": "one"}])
+    killed.append({"message": "two"})
+    trail = AuditTrail(path, KEY, rotation=rotating(path, max_bytes=600))
+    for number in range(7):
+        trail.append({"message": str(number)})
+    assert len(files_of(path)) > 2
+    trail.close()
+    for each in files_of(path)[1:]:
+        each.unlink()
+    report = verify(path, KEY)
+    assert (report.intact, report.records) == (False, len(files_of(path)[0].read_bytes().splitlines()))
