@@ -224,12 +224,12 @@ def threaded(run: Run) -> Run:
     return spread
 
 
-def forked(run: Run) -> Run:
+def by_processes(run: Run) -> Run:
     """The same from four processes."""
     run(1_000)  # what is imported at the first record is not imported by each of them
 
     def spread(records: int) -> None:
-        for pid in [_forked(run, records // PROCESSES) for _ in range(PROCESSES)]:
+        for pid in [forked(run, records // PROCESSES) for _ in range(PROCESSES)]:
             _, status = os.waitpid(pid, 0)
             if status:
                 sys.exit("a process failed")
@@ -255,7 +255,7 @@ def queued() -> Run:
             queue.close()
             queue.join_thread()
 
-        pids = [_forked(child, records // PROCESSES) for _ in range(PROCESSES)]
+        pids = [forked(child, records // PROCESSES) for _ in range(PROCESSES)]
         listener = QueueListener(queue, handler)
         listener.start()  # after the forks, which copy no thread
         for pid in pids:
@@ -265,7 +265,8 @@ def queued() -> Run:
     return spread
 
 
-def _forked(run: Run, records: int) -> int:
+def forked(run: Callable[[int], object], records: int) -> int:
+    """Run it in a child of its own, and return its id; its exit status is 0 if nothing was raised."""
     pid = os.fork()
     if pid == 0:
         is_done = False
@@ -292,8 +293,8 @@ CASES: dict[str, Callable[[], Run]] = {
     "standard everything": lambda: by_extra(standard(site=True).info),
     "standard disabled": lambda: by_extra(standard().debug),
     "standard 8 threads": lambda: threaded(by_extra(standard().info)),
-    "ours 4 processes": lambda: forked(by_extra(ours().info)),
-    "standard 4 processes": lambda: forked(by_extra(standard().info)),
+    "ours 4 processes": lambda: by_processes(by_extra(ours().info)),
+    "standard 4 processes": lambda: by_processes(by_extra(standard().info)),
     "standard 4 processes, queue": queued,
     "structlog plain": structlog_,
     "structlog everything": lambda: structlog_(site=True),

@@ -65,7 +65,7 @@ _LARGEST_INTEGER: Final = 2**53
 _DEEPEST: Final = 4
 _MOST_BYTES: Final = 4_096
 _DELETE: Final = 0x7F
-_TAIL_BYTES: Final = 1 << 16
+_TAIL_BYTES: Final = 1 << 12
 
 
 def record_bodies(records: Iterable[Mapping[str, Any]]) -> list[bytes]:
