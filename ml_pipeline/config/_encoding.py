@@ -6,7 +6,6 @@ What users put into a log line, an alert or a lineage node is theirs to choose: 
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import enum
 import itertools
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import orjson
 
 from ml_pipeline._runtime import attempt
+from ml_pipeline.config._fields import of_attrs_or_pydantic, of_dataclass
 from ml_pipeline.config._redaction import LONGEST_MATCH, REDACTED
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def to_plain(value: object, redaction: Redaction | None = None, exempt: Exempt =
             text, as 1 and ``"1"`` do, the later gets its position: ``1 (2)``.
         redaction: What to hide; None hides nothing. Below a hidden name every text is `REDACTED`, at any depth, and
             whatever would have become a text; numbers stay, and so do names. Its patterns are searched for in texts
-            and in names, but not below ``user_id``. With one, any sequence and any namespace is looked into; without
-            one they become their ``repr``, as what no rule covers.
+            and in names, but not below ``user_id``. With one, any sequence, namespace, attrs class and pydantic
+            model is looked into; without one they become their ``repr``, as what no rule covers.
         exempt: Names whose texts are left alone, by depth. With any, the outermost names are fixed ones, which hide
             nothing and are not searched.
 
@@ -246,8 +246,9 @@ class _Plain:
             most = MAX_CHARACTERS + (LONGEST_MATCH if self._texts is _SEARCHED else 0)
             shown = bytes(value[:most]).decode("utf-8", "backslashreplace")
             return self._text(shown, max(len(value) - most, 0))
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return self._container(_Fields(value), depth, id(value))
+        fields = of_dataclass(value)
+        if fields is not None:
+            return self._container(fields, depth, id(value))
         if hasattr(value, "shape") and (hasattr(value, "dtype") or hasattr(value, "dtypes")):
             return self._table(value, depth)
         inside = None if self._redaction is None else _inside(value)  # without one: ids are made of it, and must stay
@@ -281,23 +282,6 @@ class _Plain:
         return text
 
 
-class _Fields(Mapping[str, Any]):
-    """The fields of a dataclass, read one at a time so that nothing is copied deeply."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-        self._names = [field.name for field in dataclasses.fields(value)]
-
-    def __getitem__(self, name: str) -> Any:
-        return getattr(self._value, name)
-
-    def __iter__(self) -> Any:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
 class _Row(list[Any]):
     """Items with their names, as a named tuple has them."""
 
@@ -320,6 +304,9 @@ def _inside(value: object) -> Any:
     argparse = sys.modules.get("argparse")  # where nobody imported it there are no values of its
     if isinstance(value, SimpleNamespace) or (argparse is not None and isinstance(value, argparse.Namespace)):
         return vars(value)
+    fields = of_attrs_or_pydantic(value)
+    if fields is not None:
+        return fields
     return value if isinstance(value, (ValuesView, Sequence)) and not isinstance(value, _NO_ARRAYS) else None
 
 

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field
 
 import ml_pipeline
 from ml_pipeline import _runtime
@@ -219,6 +220,72 @@ def test_names_count_in_any_common_container(value: object, shown: object) -> No
     for redaction in (PLAIN, PATTERNED):
         assert to_plain(value, redaction) == shown
         assert to_plain({"deep": [value]}, redaction) == {"deep": [shown]}
+
+
+class Account(BaseModel, extra="allow"):
+    """What a service reads from a request."""
+
+    user: str
+    password: str
+    keys: dict[str, Any] = {}
+    pin: str = Field("1234", repr=False)
+    held: Any = None
+
+
+def test_fields_of_a_pydantic_model_have_names() -> None:
+    """Those that its ``repr`` shows, given beyond the declared ones too; models inside models, and cycles, as ever."""
+    account = Account(user="ann", password="x", keys={"api_key": "x", "n": 1}, session_token="x")
+    shown = {"user": "ann", "password": REDACTED, "keys": {"api_key": REDACTED, "n": 1}, "held": None}
+    for redaction in (PLAIN, PATTERNED):
+        assert to_plain(account, redaction) == {**shown, "session_token": REDACTED}
+    account.held = account
+    assert to_plain([account], PLAIN) == [{**shown, "held": "…", "session_token": REDACTED}]
+    assert to_plain({"secret": Account(user="ann", password="x")}, PLAIN)["secret"]["user"] == REDACTED
+    assert to_plain(Account, PLAIN) == f"{__name__}.Account"
+    assert to_plain(Account(user="ann", password="x")).startswith("Account(user='ann', password='x'"), "ids stay"
+
+
+def test_fields_of_an_attrs_class_have_names() -> None:
+    """Those that its ``repr`` shows, in the words it has for them."""
+    attrs = pytest.importorskip("attrs")
+    fields = {
+        "user": attrs.field(),
+        "password": attrs.field(),
+        "pin": attrs.field(default="1234", repr=False),
+        "card": attrs.field(default="4111", repr=lambda value: f"…{value[-1]}"),
+        "rows": attrs.field(default=3),
+        "late": attrs.field(init=False),
+    }
+    for slots in (True, False):
+        login: Any = attrs.make_class("Login", fields, slots=slots)("ann", "x")
+        login.late = "now"
+        shown = {"user": "ann", "password": REDACTED, "card": "…1", "rows": 3, "late": "now"}
+        assert to_plain({"deep": [login]}, PLAIN) == {"deep": [shown]}
+        del login.late
+        told = to_plain(login, PLAIN)
+        assert told.pop("…") == "AttributeError when read"
+        assert told == {name: shown[name] for name in ("user", "password", "card", "rows")}
+
+
+def test_a_class_that_only_looks_like_one_is_printed() -> None:
+    """By a name it happens to have, of another sort."""
+
+    class Regression:
+        model_fields = {"password": 1}  # noqa: RUF012
+        __attrs_attrs__ = "none"
+
+        def __repr__(self) -> str:
+            return "Regression()"
+
+    assert to_plain(Regression(), PLAIN) == "Regression()"
+
+
+def test_many_fields_are_bounded_as_any_container() -> None:
+    """In width; what is left out is marked."""
+    wide = Account(user="ann", password="x", **{f"f{number}": number for number in range(2_000)})
+    told = to_plain(wide, PLAIN)
+    assert len(told) == 1_001
+    assert told["…"] == "1004 more"
 
 
 def test_a_container_that_closes_on_itself_ends() -> None:
