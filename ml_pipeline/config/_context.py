@@ -9,8 +9,11 @@ import inspect
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
 
+from ml_pipeline.config import _redaction
+from ml_pipeline.config._encoding import to_plain
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextvars import Token
 
 __all__ = [
@@ -69,7 +72,7 @@ def restore(values: Mapping[str, str | None]) -> list[tuple[ContextVar[str | Non
     return [(VARIABLES[key], VARIABLES[key].set(value)) for key, value in values.items()]
 
 
-def undo(tokens: list[tuple[ContextVar[str | None], Token[str | None]]]) -> None:
+def undo(tokens: Sequence[tuple[ContextVar[Any], Token[Any]]]) -> None:
     """Set back what `restore` set, in the same context."""
     for variable, token in reversed(tokens):
         variable.reset(token)
@@ -81,30 +84,42 @@ class Carried(Generic[P, R]):
     Args:
         function: What to call; what a coroutine function returns runs in that context too.
         values: The context to call it in; by default that of the caller.
+        carried: What every line carries there; by default as for the caller, or nothing where *values* are given.
     """
 
-    __slots__ = ("_function", "_is_async", "_values")
+    __slots__ = ("_carried", "_function", "_is_async", "_values")
 
-    def __init__(self, function: Callable[P, R], values: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[P, R],
+        values: Mapping[str, str | None] | None = None,
+        carried: Mapping[str, Any] | None = None,
+    ) -> None:
         self._function = function
         self._is_async = inspect.iscoroutinefunction(function)
+        self._carried = fields.get() if values is None and carried is None else carried
         self._values: dict[str, str | None] = dict.fromkeys(VARIABLES) | dict(current() if values is None else values)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._is_async:
             return self._awaited(*args, **kwargs)  # type: ignore[return-value]
-        tokens = restore(self._values)
+        tokens = self._entered()
         try:
             return self._function(*args, **kwargs)
         finally:
             undo(tokens)
 
     async def _awaited(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        tokens = restore(self._values)
+        tokens = self._entered()
         try:
             return await self._function(*args, **kwargs)  # type: ignore[misc]
         finally:
             undo(tokens)
 
+    def _entered(self) -> list[tuple[ContextVar[Any], Token[Any]]]:
+        return [(fields, fields.set(self._carried)), *restore(self._values)]
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Carried, (self._function, self._values))
+        # As they will stand on the line: a lock among them, or a gigabyte, must not keep the function from its process.
+        carried = None if self._carried is None else to_plain(self._carried, _redaction.current())
+        return (Carried, (self._function, self._values, carried))

@@ -79,7 +79,8 @@ class Extras(logging.Logger):
 
         Args:
             **fields: ``user_id``, ``operation`` and the other ids of the context become those; the rest lies under
-                ``context``. asyncio tasks that are started inside inherit them; threads and processes do not.
+                ``context``. asyncio tasks that are started inside inherit them; threads and processes get them
+                through `operation_logger.carry`.
         """
         return Contextualized(fields)
 

@@ -84,7 +84,8 @@ class OperationLogger:
             function: What the pool will call; for a process pool it must be picklable, as always.
 
         Returns:
-            A function that runs it with the operation, run and user of the moment `carry` was called.
+            A function that runs it with the operation, run, user and `contextualize` fields of the moment `carry` was
+            called. Into another process the fields go as they would stand on a line: plain, bounded and redacted.
         """
         return Carried(function)
 

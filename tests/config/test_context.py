@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
 import pickle
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml_pipeline import _runtime
 from ml_pipeline.config import _context
 from ml_pipeline.config._context import VARIABLES, Carried, current, restore, undo
+from ml_pipeline.config.logging_config import main_logger
+from ml_pipeline.config.operation_logger import operation_logger
 
 HERE = {
     "operation": "training",
@@ -97,6 +103,67 @@ def test_the_context_goes_into_a_process_pool(method: str) -> None:
         futures = [pool.submit(Carried(seen), number) for number in range(3)]
         undo(tokens)
         assert [future.result() for future in futures] == [(HERE, (number,)) for number in range(3)]
+
+
+def log_one(number: int) -> None:
+    """Log a record where the pool runs it, and close the files as a worker that ends does."""
+    main_logger.info("number %d", number)
+    _runtime.shutdown()
+
+
+def contexts() -> list[tuple[str, object]]:
+    """What was logged, and what the lines carry."""
+    lines = Path("ml_pipeline/logs/ml_pipeline.log").read_bytes().splitlines()
+    return [(line["message"], line.get("context")) for line in map(json.loads, lines)]
+
+
+def test_fields_of_every_line_go_into_a_thread_pool() -> None:
+    """As they are, and only into what was carried; the thread is as before afterwards."""
+    lock = threading.Lock()
+    with ThreadPoolExecutor(1) as pool:
+        with main_logger.contextualize(fold=3, guard=lock, user_id="ann"):
+            carried = operation_logger.carry(main_logger.info)
+            found = pool.submit(operation_logger.carry(_context.fields.get)).result()
+        pool.submit(carried, "inside").result()
+        pool.submit(main_logger.info, "outside").result()
+        pool.submit(Carried(main_logger.info, {}), "of nobody").result()
+    assert found is not None
+    assert found["guard"] is lock
+    assert contexts() == [("inside", {"fold": 3, "guard": repr(lock)}), ("outside", None), ("of nobody", None)]
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_fields_of_every_line_go_into_a_process_pool(method: str) -> None:
+    """As they stand on a line: what cannot be pickled, a secret, a gigabyte is no hindrance, nor sent."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+        with main_logger.contextualize(fold=3, guard=threading.Lock(), password="x", long="y" * 10**6):
+            carried = operation_logger.carry(log_one)
+        assert len(pickle.dumps(carried)) < 20_000
+        pool.submit(carried, 1).result()
+        pool.submit(log_one, 2).result()
+    (first, told), second = contexts()
+    assert (first, second) == ("number 1", ("number 2", None))
+    assert isinstance(told, dict)
+    assert list(told) == ["fold", "guard", "password", "long"]
+    assert (told["fold"], told["password"]) == (3, "[redacted]")
+    assert told["guard"].startswith("<unlocked _thread.lock object")
+
+
+def test_a_carried_coroutine_function_has_the_fields_of_every_line() -> None:
+    """Also after its first ``await``; around it they are as they were."""
+
+    async def work() -> object:
+        await asyncio.sleep(0)
+        return _context.fields.get()
+
+    with main_logger.contextualize(fold=3):
+        carried = Carried(work)
+
+    async def main() -> object:
+        with main_logger.contextualize(fold=4):
+            return await carried(), _context.fields.get()
+
+    assert asyncio.run(main()) == ({"fold": 3}, {"fold": 4})
 
 
 def test_a_carried_function_can_be_carried_on() -> None:
