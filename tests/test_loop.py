@@ -43,6 +43,23 @@ def test_rounds_until_sigterm(isolated: Path) -> None:
     assert len({line["run_id"] for line in rounds}) == len(rounds), "each round is a run of its own"
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_settings_are_read_while_it_runs(isolated: Path) -> None:
+    """SIGHUP has it read ``.env`` again, and does not end it."""
+
+    def lines() -> list[str]:
+        return LOG.read_text().splitlines() if LOG.exists() else []
+
+    with started_example("--loop", "0.05") as process:
+        eventually(lambda: len(_ended("batch_run")) >= 1, seconds=60)
+        Path(".env").write_text("ML_PIPELINE_LOG_FORMAT=text\n")
+        process.send_signal(signal.SIGHUP)
+        eventually(lambda: lines()[-1].startswith("20"), seconds=60)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+
+
 def test_incidents_on_purpose(isolated: Path) -> None:
     """`--incidents` lets something go wrong every so many rounds: a shifted batch, then one failing step after another."""
 

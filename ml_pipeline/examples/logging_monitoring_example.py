@@ -30,6 +30,7 @@ from rich.console import Console
 import ml_pipeline
 from ml_pipeline import _runtime
 from ml_pipeline._command import FAILED, TERMINATED, run_script
+from ml_pipeline.config.logging_config import configure_logging
 from ml_pipeline.config.monitoring_config import resource_monitor
 from ml_pipeline.config.prometheus_metrics import MetricsServer, start_metrics_server
 from ml_pipeline.examples._observed import Outcome, in_rounds, observe
@@ -84,6 +85,8 @@ def run(
         raise ml_pipeline.SettingsError("--loop must be a positive number of seconds", loop, "give one like 60")
     server = _metrics_server(metrics_port)
     resource_monitor.start()
+    if loop is not None:
+        configure_logging(reload=True)  # it runs for days: SIGHUP reads the settings again
     try:
         with nullcontext() if verbose else LiveProgress():
             outcome = observe(SklearnPipeline(options))
@@ -98,6 +101,8 @@ def run(
             raise
         return 0  # told to stop while it was training for the first time
     finally:
+        if loop is not None:
+            configure_logging(reload=False)
         resource_monitor.stop()
         if server:
             server.close()
