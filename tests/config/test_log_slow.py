@@ -140,7 +140,9 @@ def test_threads_go_on_while_a_write_is_held_back(folder: Path, pipe: Pipe, caps
     assert longest < SHORT
     assert stuck.is_alive()
     assert 700 < dropped() < 1_000
-    assert log(1_001, 1_100, 300) < LIMIT, "it is known to be slow"
+    begun = time.monotonic()
+    log(1_001, 1_100, 300)
+    assert time.monotonic() - begun < SHORT < 100 * LIMIT, "it is known to be slow"
     lost = dropped()
     eventually(lambda: len(pipe.read()) == 1_101 - lost)
     stuck.join()
@@ -168,7 +170,7 @@ def test_a_write_that_was_slow_is_the_last_one_to_be_waited_for(
         pipe.read()  # which makes room
         stuck.join()
         pipe.fill(folder / NAME)
-        assert log(1, 100, 100) < LIMIT
+        assert log(1, 100, 100) < SHORT
         assert _runtime.tally.telemetry_errors["logging_config", "SlowWrite"] == turn
         eventually(lambda turn=turn: len(pipe.read()) == 101 * turn)  # type: ignore[misc]
         eventually(lambda turn=turn: len(told(folder)) == turn)  # type: ignore[misc]
