@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Iterator, MutableMapping
 
-__all__ = ["Tally"]
+__all__ = ["Cells", "Tally"]
 
 _MOST_KINDS = 1_000
 _OTHER = ("other", "other")
+
+
+class Cells(MutableMapping[tuple[str, str], int]):
+    """Counts by key, of which a hot path keeps the cell: to add to that costs a third of looking it up."""
+
+    __slots__ = ("_cells",)
+
+    def __init__(self) -> None:
+        self._cells: dict[tuple[str, str], list[int]] = {}
+
+    def cell(self, key: tuple[str, str]) -> list[int]:
+        """Return the one place that holds the count of *key*; it counts until the next `clear`."""
+        return self._cells.setdefault(key, [0])
+
+    def __getitem__(self, key: tuple[str, str]) -> int:
+        return self.cell(key)[0]
+
+    def __setitem__(self, key: tuple[str, str], count: int) -> None:
+        self.cell(key)[0] = count
+
+    def __delitem__(self, key: tuple[str, str]) -> None:
+        del self._cells[key]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(list(self._cells))  # other threads may add one meanwhile
+
+    def __len__(self) -> int:
+        return len(self._cells)
 
 
 class Tally:
@@ -21,7 +50,7 @@ class Tally:
     __slots__ = ("audit_records", "log_records", "log_records_dropped", "telemetry_errors")
 
     def __init__(self) -> None:
-        self.log_records: defaultdict[tuple[str, str], int] = defaultdict(int)  # its update costs half a Counter's
+        self.log_records = Cells()
         """Records written, by (channel, level)."""
         self.log_records_dropped: Counter[str] = Counter()
         """Records that could not be written, by reason."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ml_pipeline.config._context import VARIABLES
 from tests.support import ROOT
 
 PACKAGE = ROOT / "ml_pipeline"
@@ -274,6 +276,16 @@ def module_containers(tree: ast.Module) -> Iterator[str]:
             )
             if isinstance(value, MUTABLE) or is_call:
                 yield from (each.id for each in changed_by(statement) if isinstance(each, ast.Name))
+
+
+def test_ids_are_set_by_restore_and_undo_alone() -> None:
+    """They keep what was made of the ids in step with them; set past them, a log line would say whose it was before."""
+    variables = "|".join(VARIABLES)
+    setters = re.compile(rf"\b(?:{variables}|VARIABLES\[[^]]*\])\.(?:set|reset)\(")
+    found = {
+        str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if setters.search(path.read_text("utf-8"))
+    }
+    assert found == {"config/_context.py"}
 
 
 def test_a_module_level_name_is_bound_once() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeAlias, TypeVar
 
 from ml_pipeline.config import _redaction
 from ml_pipeline.config._encoding import to_plain
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from contextvars import Token
 
 __all__ = [
+    "NOTHING_KNOWN",
     "VARIABLES",
     "Carried",
     "current",
     "fields",
+    "memo",
     "operation",
     "operation_id",
     "restore",
@@ -31,6 +33,7 @@ __all__ = [
     "user_id",
 ]
 
+Known: TypeAlias = tuple[object, bytes]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -43,6 +46,15 @@ span_id: Final[ContextVar[str | None]] = ContextVar("ml_pipeline_span_id", defau
 
 fields: Final[ContextVar[Mapping[str, Any] | None]] = ContextVar("ml_pipeline_fields", default=None)
 """What else every line carries, under ``context``; None: nothing."""
+
+NOTHING_KNOWN: Final[Known] = (None, b"")
+
+_nowhere: Final[list[Known]] = [NOTHING_KNOWN]
+memo: Final[ContextVar[list[Known]]] = ContextVar("ml_pipeline_memo", default=_nowhere)
+"""One place to keep what a log line says of the ids here, and who found it; another one wherever an id is another.
+
+`restore` and `undo` see to that, and nothing else sets an id.
+"""
 
 VARIABLES: Final[Mapping[str, ContextVar[str | None]]] = {
     "operation": operation,
@@ -60,7 +72,7 @@ def current() -> dict[str, str]:
     return {key: value for key, variable in VARIABLES.items() if (value := variable.get()) is not None}
 
 
-def restore(values: Mapping[str, str | None]) -> list[tuple[ContextVar[str | None], Token[str | None]]]:
+def restore(values: Mapping[str, str | None]) -> list[tuple[ContextVar[Any], Token[Any]]]:
     """Set several variables at once.
 
     Args:
@@ -69,7 +81,10 @@ def restore(values: Mapping[str, str | None]) -> list[tuple[ContextVar[str | Non
     Returns:
         What `undo` needs.
     """
-    return [(VARIABLES[key], VARIABLES[key].set(value)) for key, value in values.items()]
+    # What a signal handler logs in the middle is known of neither the state before nor the one after.
+    tokens: list[tuple[ContextVar[Any], Token[Any]]] = [(memo, memo.set([NOTHING_KNOWN]))]
+    tokens += [(VARIABLES[key], VARIABLES[key].set(value)) for key, value in values.items()]
+    return [*tokens, (memo, memo.set([NOTHING_KNOWN]))]
 
 
 def undo(tokens: Sequence[tuple[ContextVar[Any], Token[Any]]]) -> None:

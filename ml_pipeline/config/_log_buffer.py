@@ -128,7 +128,7 @@ class BufferedFile:
         """Whether a line does."""
         return bool(self._waiting)
 
-    def quick(self, line: bytes, now: float) -> bool:  # noqa: ARG002 - see `AppendFile.quick`
+    def quick(self, line: bytes) -> bool:
         """Keep a line, and write what waits if that is much; see `AppendFile.write` for what it raises."""
         self._put(line)
         if len(self._waiting) >= self._most:
@@ -137,7 +137,10 @@ class BufferedFile:
 
     def write(self, line: bytes) -> None:
         """Do the same."""
-        self.quick(line, 0.0)
+        self.quick(line)
+
+    def look_again(self) -> None:
+        """Do nothing: what is written at once is looked at each time."""
 
     def wait_no_more(self) -> None:
         """Write what waits, and each later line at once: another thread may still have this file in hand."""
@@ -204,12 +207,15 @@ class UrgentFile:
         self._file = file
         self._flush = flush
 
-    def quick(self, line: bytes, now: float) -> bool:
+    def quick(self, line: bytes) -> bool:
         """Write a line, after all that wait."""
-        self._file.quick(line, now)
+        self._file.quick(line)
         self._flush()
         return True
 
     def write(self, line: bytes) -> None:
         """Do the same."""
-        self.quick(line, 0.0)
+        self.quick(line)
+
+    def look_again(self) -> None:
+        """Do nothing, as `BufferedFile` does."""

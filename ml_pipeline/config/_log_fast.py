@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import orjson
 
@@ -50,34 +50,40 @@ _DELETE: Final = 0x7F  # the one ASCII character that JSON leaves as it is and a
 _CONTEXT: Final = b',"context":'
 _FRAMES_TO_CALLER: Final = 2
 """From `ShortWay.put` past the log call."""
-_NEXT_SECOND: Final = 999_999.5
-"""So many microseconds are rounded up to a second; to even, as `datetime` rounds."""
+_THREE_DIGITS: Final = tuple(b"%03d" % number for number in range(1_000))
+_NEXT_MILLISECOND: Final = 999.5
+"""So many microseconds are rounded up to a millisecond; to even, as `datetime` rounds."""
 
 _REFUSALS: Final = (TypeError, ValueError, ArithmeticError, LookupError, MemoryError)
 """What formatting and encoding plain values can raise; such a record is refused."""
 
 # Names of this module are found sooner than those of another.
 _logging: Final = logging
+_root: Final = logging.root
 _LogRecord: Final = logging.LogRecord
-_level_name: Final = logging.getLevelName
+_level_names: Final = logging._levelToName  # `addLevelName` changes it
 _frame: Final = sys._getframe
-_time, _monotonic = time.time, time.monotonic
+_time = time.time
+_joined: Final = b"".join
 _dumps, _STRICT = orjson.dumps, orjson.OPT_STRICT_INTEGER
 _operation, _user_id = _context.operation.get, _context.user_id.get
 _operation_id, _run_id = _context.operation_id.get, _context.run_id.get
 _trace_id, _span_id = _context.trace_id.get, _context.span_id.get
-_carried = _context.fields.get
+_carried, _memo = _context.fields.get, _context.memo.get
 
 
 class LineFile(Protocol):
     """What lines go to: a file, or a buffer before it. Thread-safe."""
 
-    def quick(self, line: bytes, now: float) -> bool:
+    def quick(self, line: bytes) -> bool:
         """Take a line, if that is quick; False, and nothing done, if it is not.
 
         Raises:
             OSError: If it cannot be written.
         """
+
+    def look_again(self) -> None:
+        """Have the next line see what has become of the file; told at least once a second while lines come."""
 
     def write(self, line: bytes) -> None:
         """Take a line.
@@ -101,11 +107,9 @@ class Aim(NamedTuple):
     files: list[tuple[str, LineFile]]
 
 
-class _Target(NamedTuple):
-    level_name: str
-    shown: str
-    head: bytes
-    files: list[tuple[tuple[str, str], LineFile]]
+# A plain tuple is taken apart five times faster than a named one: the level's name, the name shown, the bytes from the
+# second's fraction to the message, and each file with the cell that counts its records.
+_Target: TypeAlias = tuple[str, str, bytes, tuple[tuple[LineFile, list[int]], ...]]
 
 
 class ShortWay:
@@ -141,7 +145,8 @@ class ShortWay:
         self._lost = lost
         self._ours = ours
         self._deaf = deaf
-        self._second = (0.0, b"")
+        self._moment = (0.0, 0.0, b"")
+        self._files: dict[LineFile, None] = {}
         self._targets: dict[int, dict[logging.Logger, _Target]] = {}
         self._free: set[str] = set()
         self._free_within: set[str] = set()
@@ -167,13 +172,20 @@ class ShortWay:
             extra: Its fields, or what `log_operation` made of them.
         """
         # Is there anyone else to whom it must go? Who adds a handler or filter does not tell us, so all are looked at.
-        above: logging.Logger | None = logger
-        while above is not None and not above.handlers and above.propagate:
+        above = logger
+        while not above.handlers:
+            if not above.propagate or above.parent is None:
+                return False
             above = above.parent
         ours = self._ours
-        if above is None or above.handlers != ours or logger.filters or ours[0].filters or ours[0].level:
+        if above.handlers != ours or logger.filters or ours[0].filters or ours[0].level:
             return False
-        while above.propagate and (above := above.parent) is not None:
+        while above.propagate and above.parent is not None:
+            above = above.parent
+            if above is _root:  # of another class than ours: looked at in one place, both would be slow
+                if _root.handlers and _root.handlers != self._deaf:
+                    return False
+                break
             if above.handlers and above.handlers != self._deaf:
                 return False
         if type(message) is not str or _logging._logRecordFactory is not _LogRecord:  # type: ignore[attr-defined]
@@ -181,17 +193,18 @@ class ShortWay:
         try:
             # Where does it go?
             target = self._targets[level].get(logger) if level in self._targets else None
-            if target is None or target[0] != _level_name(level):
+            if target is None or target[0] != _level_names.get(level, target[0]):
                 target = self._learn_target(logger, level)
             level_name, shown, head, files = target
 
             # What does it say?
-            operation, user_id, named, fields, free = _operation(), _user_id(), b"", b"", self._free
+            named = fields = site = origin = b""
+            free, given = self._free, None
             if extra is not None:
                 if type(extra) is not dict:
                     return False
                 if EXTRA_KEY in extra:
-                    operation, user_id, extra = _taken_apart(extra, operation, user_id)
+                    *given, extra = _taken_apart(extra)
                     free = self._free_within
             carried = _carried()
             if carried:
@@ -210,9 +223,9 @@ class ShortWay:
                 return False
 
             # When, where and on whose behalf was it said?
-            around = (operation, _operation_id(), _run_id(), user_id, _trace_id(), _span_id())
-            ids = self._ids.get(around) or self._learn_ids(around)
-            site = origin = b""
+            ids_of, ids = _memo()[0] if given is None else _context.NOTHING_KNOWN
+            if ids_of is not self:
+                ids = self._ids_here(given)
             if _logging._srcfile:
                 frame = _frame(_FRAMES_TO_CALLER)
                 known = self._sites.get((id(frame.f_code), frame.f_lasti))
@@ -220,41 +233,42 @@ class ShortWay:
             if _logging.logThreads or _logging.logProcesses:
                 origin = self._origin()
             created = _time()
-            second, moment = self._second
-            microseconds = (created - second) * 1e6
-            if 0.0 <= microseconds < _NEXT_SECOND:
-                fraction = b"%06.0f" % microseconds
+            second, milliseconds, moment = self._moment
+            microseconds = (created - second) * 1e6 - milliseconds
+            if 0.0 <= microseconds < _NEXT_MILLISECOND:
+                fraction = _THREE_DIGITS[round(microseconds)]
             else:
-                moment, fraction = self._learn_second(created)
+                moment, fraction = self._learn_moment(created)
 
-            line = b"".join((moment, fraction, head, said, ids, site, origin, named, fields, b"}\n"))
+            line = _joined((moment, fraction, head, said, ids, site, origin, named, fields, b"}\n"))
             if _DELETE in line or not line.isascii():  # what ends a line or steers a terminal has to be escaped
                 said, fields = encode(message), encode(extra) if fields else b""
-                line = b"".join((moment, fraction, head, said, ids, site, origin, named, fields, b"}\n"))
+                line = _joined((moment, fraction, head, said, ids, site, origin, named, fields, b"}\n"))
         except _REFUSALS:
             return False
-        self._write(files, line)
+        for file, count in files:
+            try:
+                if file.quick(line) or self._has_written(file, line):
+                    count[0] += 1
+            except OSError as error:
+                self._lost(error)
         if self._show is not None:
             self._show(created, level_name, shown, message)
         return True
 
-    def _write(self, files: list[tuple[tuple[str, str], LineFile]], line: bytes) -> None:
-        counts, now = _runtime.tally.log_records, _monotonic()
-        for counted, file in files:
-            try:
-                failed = None if file.quick(line, now) else _runtime.attempt(file.write, line)[1]
-            except OSError as error:
-                failed = error
-            if failed is None:
-                counts[counted] += 1
-            else:
-                self._lost(failed)
+    def _has_written(self, file: LineFile, line: bytes) -> bool:
+        failed = _runtime.attempt(file.write, line)[1]
+        if failed is not None:
+            self._lost(failed)
+        return failed is None
 
     def _learn_target(self, logger: logging.Logger, level: int) -> _Target:
         name = logging.getLevelName(level)
         channel, shown, files = self._aim(logger.name, level)
+        self._files.update((file, None) for _, file in files)
         head = b'Z"' + _members({"level": name, "logger": shown, "channel": channel}) + b',"message":'
-        target = _Target(name, shown, head, [((each, name), file) for each, file in files])
+        counts = _runtime.tally.log_records
+        target = name, shown, head, tuple((file, counts.cell((each, name))) for each, file in files)
         return _learnt(_learnt_once(self._targets, level), logger, target)
 
     def _learn_names(self, names: dict[Any, Any], free: set[str]) -> None:
@@ -265,6 +279,21 @@ class ShortWay:
         if len(free) >= _MOST_KNOWN:
             free.clear()
         free.update(names)
+
+    def _ids_here(self, given: list[Any] | None) -> bytes:
+        operation, user_id = (None, None) if given is None else given
+        around = (
+            operation or _operation(),
+            _operation_id(),
+            _run_id(),
+            user_id or _user_id(),
+            _trace_id(),
+            _span_id(),
+        )
+        ids = self._ids.get(around) or self._learn_ids(around)
+        if given is None:
+            _memo()[0] = self, ids
+        return ids
 
     def _learn_ids(self, around: tuple[str | None, ...]) -> bytes:
         if not _TEXT.issuperset(map(type, around)):
@@ -298,23 +327,27 @@ class ShortWay:
         fields = {"process": os.getpid() if has_process else None, "thread": thread}
         return _learnt(self._origins, key, _members(fields))
 
-    def _learn_second(self, created: float) -> tuple[bytes, bytes]:
+    def _learn_moment(self, created: float) -> tuple[bytes, bytes]:
         text = rfc3339(created).encode()
-        moment, fraction = b'{"timestamp":"' + text[:-7], text[-7:-1]
+        moment, fraction = b'{"timestamp":"' + text[:-4], text[-4:-1]
         second = float(math.floor(created))
-        if (created - second) * 1e6 < _NEXT_SECOND:
-            self._second = second, moment
+        milliseconds = (created - second) * 1e6 // 1_000 * 1_000
+        if second != self._moment[0]:
+            for file in list(self._files):
+                file.look_again()
+        if (created - second) * 1e6 - milliseconds < _NEXT_MILLISECOND:
+            self._moment = second, milliseconds, moment
         return moment, fraction
 
 
-def _taken_apart(extra: dict[Any, Any], operation: Any, user_id: Any) -> tuple[Any, Any, dict[Any, Any]]:
+def _taken_apart(extra: dict[Any, Any]) -> tuple[str | None, str | None, dict[Any, Any]]:
     given = extra[EXTRA_KEY]
     if len(extra) != 1 or type(given) is not dict or given.keys() != _GIVEN:
         raise ValueError(EXTRA_KEY)
-    own_operation, own_user_id, context = given["operation"], given["user_id"], given["context"]
-    if type(own_operation) not in _TEXT or type(own_user_id) not in _TEXT or type(context) is not dict:
+    operation, user_id, context = given["operation"], given["user_id"], given["context"]
+    if type(operation) not in _TEXT or type(user_id) not in _TEXT or type(context) is not dict:
         raise TypeError(EXTRA_KEY)
-    return own_operation or operation, own_user_id or user_id, context
+    return operation, user_id, context
 
 
 def _formatted(message: str, args: tuple[Any, ...]) -> str:

@@ -103,14 +103,13 @@ class AppendFile:
         self._room: float = _UNBOUNDED
         self._day = 0
 
-    def quick(self, line: bytes, now: float) -> bool:
+    def quick(self, line: bytes) -> bool:
         """Append one line without the lock, if nothing but that is to be done; otherwise do nothing.
 
         The kernel keeps the appends of threads apart, and a handle is closed when the last of them lets go of it.
 
         Args:
             line: As `write` takes it.
-            now: The present moment, by ``time.monotonic``.
 
         Returns:
             Whether it was written; if not, it is for `write`.
@@ -119,7 +118,7 @@ class AppendFile:
             OSError: As `write` does.
         """
         handle = self._quick
-        if handle is None or now >= self._look_at:
+        if handle is None:
             return False
         try:
             written = _append(handle.number, line)
@@ -130,6 +129,10 @@ class AppendFile:
             self._quick, self._look_at = None, _NOW
             raise
         return True
+
+    def look_again(self) -> None:
+        """Have the next write look what has become of the file; who uses `quick` says so once a second."""
+        self._quick, self._look_at = None, _NOW
 
     def _finish(self, rest: bytes) -> None:
         self._quick = None
@@ -147,7 +150,7 @@ class AppendFile:
             OSError: If it could not be written whole; the next line then starts on a line of its own.
             SlowWrite: If the file is slow, and too much waits for it already.
         """
-        if not self.quick(line, self._monotonic()):
+        if self._monotonic() >= self._look_at or not self.quick(line):
             self.write_told(line)
 
     def write_told(self, line: bytes) -> None:

@@ -45,7 +45,7 @@ def seen(*extra: object) -> tuple[dict[str, str], tuple[object, ...]]:
 
 def leave_context_behind() -> None:
     """Set a variable and forget to undo it, as a job of someone else may."""
-    _context.user_id.set("somebody else")
+    _context.restore({"user_id": "somebody else"})
 
 
 def test_every_variable_has_the_key_it_has_on_a_line() -> None:

@@ -173,7 +173,7 @@ def test_who_still_holds_a_closed_buffer_loses_nothing(tmp_path: Path) -> None:
     buffer.write(b"one\n")
     assert not (tmp_path / "a.log").exists()
     buffer.wait_no_more()
-    buffer.quick(b"two\n", 0.0)
+    buffer.quick(b"two\n")
     assert (tmp_path / "a.log").read_bytes() == b"one\ntwo\n"
 
 
@@ -184,12 +184,12 @@ def test_a_write_inside_a_write_waits(tmp_path: Path, monkeypatch: pytest.Monkey
     class Interrupted(AppendFile):
         def write_told(self, line: bytes) -> None:
             if b"one" in line:
-                buffer.quick(b"signal\n", 0.0)
+                buffer.quick(b"signal\n")
             super().write_told(line)
 
     buffer = BufferedFile(Interrupted(tmp_path / "a.log"), lambda *_: None)
-    buffer.quick(b"one\n", 0.0)
-    buffer.quick(b"two\n", 0.0)
+    buffer.quick(b"one\n")
+    buffer.quick(b"two\n")
     assert (tmp_path / "a.log").read_bytes() == b"one\nsignal\ntwo\n"
 
 

@@ -98,7 +98,7 @@ def numbers_of(path: Path) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {writer: [] for writer in range(WRITERS)}
     pieces = []
     for line in content_of(path).splitlines():
-        begin = line.rindex(BEGIN)
+        begin = max(line.rfind(BEGIN), 0)  # what was torn may be less than that
         if begin or not line.endswith(b"}"):
             pieces.append(line[:begin] or line)
         if line.endswith(b"}"):
