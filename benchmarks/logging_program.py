@@ -105,6 +105,26 @@ def standard(*, site: bool = False) -> logging.Logger:
     return log
 
 
+def queued() -> Run:
+    """The same behind a queue, whose thread does the work: the documentation's way of not waiting for a handler."""
+    import queue
+    from logging.handlers import QueueHandler, QueueListener
+
+    log = standard()
+    (handler,) = log.handlers
+    waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    log.handlers = [QueueHandler(waiting)]
+    write = by_extra(log.info)
+
+    def run(records: int) -> None:
+        listener = QueueListener(waiting, handler)
+        listener.start()
+        write(records)
+        listener.stop()
+
+    return run
+
+
 def loguru_() -> Run:
     """Its serialized form, which always holds everything."""
     from loguru import logger
@@ -291,6 +311,7 @@ CASES: dict[str, Callable[[], Run]] = {
     "ours 8 threads": lambda: threaded(by_extra(ours().info)),
     "standard plain": lambda: by_extra(standard().info),
     "standard everything": lambda: by_extra(standard(site=True).info),
+    "standard queue": queued,
     "standard disabled": lambda: by_extra(standard().debug),
     "standard 8 threads": lambda: threaded(by_extra(standard().info)),
     "ours 4 processes": lambda: by_processes(by_extra(ours().info)),
