@@ -105,7 +105,7 @@ def standard(*, site: bool = False) -> logging.Logger:
     return log
 
 
-def queued() -> Run:
+def behind_queue() -> Run:
     """The same behind a queue, whose thread does the work: the documentation's way of not waiting for a handler."""
     import queue
     from logging.handlers import QueueHandler, QueueListener
@@ -311,7 +311,7 @@ CASES: dict[str, Callable[[], Run]] = {
     "ours 8 threads": lambda: threaded(by_extra(ours().info)),
     "standard plain": lambda: by_extra(standard().info),
     "standard everything": lambda: by_extra(standard(site=True).info),
-    "standard queue": queued,
+    "standard queue": behind_queue,
     "standard disabled": lambda: by_extra(standard().debug),
     "standard 8 threads": lambda: threaded(by_extra(standard().info)),
     "ours 4 processes": lambda: by_processes(by_extra(ours().info)),

@@ -139,8 +139,8 @@ class BufferedFile:
         """Do the same."""
         self.quick(line)
 
-    def look_again(self) -> None:
-        """Do nothing: what is written at once is looked at each time."""
+    def tick(self, now: float) -> None:
+        """Do nothing: what waits is written the long way."""
 
     def wait_no_more(self) -> None:
         """Write what waits, and each later line at once: another thread may still have this file in hand."""
@@ -217,5 +217,5 @@ class UrgentFile:
         """Do the same."""
         self.quick(line)
 
-    def look_again(self) -> None:
+    def tick(self, now: float) -> None:
         """Do nothing, as `BufferedFile` does."""

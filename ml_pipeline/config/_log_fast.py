@@ -63,7 +63,7 @@ _root: Final = logging.root
 _LogRecord: Final = logging.LogRecord
 _level_names: Final = logging._levelToName  # `addLevelName` changes it
 _frame: Final = sys._getframe
-_time = time.time
+_time, _monotonic = time.time, time.monotonic
 _joined: Final = b"".join
 _dumps, _STRICT = orjson.dumps, orjson.OPT_STRICT_INTEGER
 _operation, _user_id = _context.operation.get, _context.user_id.get
@@ -82,8 +82,8 @@ class LineFile(Protocol):
             OSError: If it cannot be written.
         """
 
-    def look_again(self) -> None:
-        """Have the next line see what has become of the file; told at least once a second while lines come."""
+    def tick(self, now: float) -> None:
+        """Hear the time, by ``time.monotonic``, in every millisecond that has lines: `quick` reads no clock."""
 
     def write(self, line: bytes) -> None:
         """Take a line.
@@ -332,9 +332,9 @@ class ShortWay:
         moment, fraction = b'{"timestamp":"' + text[:-4], text[-4:-1]
         second = float(math.floor(created))
         milliseconds = (created - second) * 1e6 // 1_000 * 1_000
-        if second != self._moment[0]:
-            for file in list(self._files):
-                file.look_again()
+        now = _monotonic()
+        for file in list(self._files):
+            file.tick(now)
         if (created - second) * 1e6 - milliseconds < _NEXT_MILLISECOND:
             self._moment = second, milliseconds, moment
         return moment, fraction

@@ -130,9 +130,10 @@ class AppendFile:
             raise
         return True
 
-    def look_again(self) -> None:
-        """Have the next write look what has become of the file; who uses `quick` says so once a second."""
-        self._quick, self._look_at = None, _NOW
+    def tick(self, now: float) -> None:
+        """Have no line taken quickly until the file has been looked at, if that is due by ``time.monotonic``."""
+        if now >= self._look_at:
+            self._quick = None
 
     def _finish(self, rest: bytes) -> None:
         self._quick = None
