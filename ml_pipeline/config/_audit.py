@@ -1,25 +1,23 @@
 """The audit trail: one JSON line a record, each holding the hash of the one before it.
 
 A record is on disk when `AuditTrail.append` returns. The trail is a plain file, ``audit.log``, to which lines are only
-appended. Beside it lie ``audit.head``, which names the last record; ``.audit.journal``, which has the last records once
-more; what was set aside of the trail, ``audit.log.2026-11-20.1`` or the same with ``.gz``; and ``audit.anchor``, once
-the oldest of that were removed. The chain goes on from file to file.
+appended. Beside it lie ``audit.head``, which names the last record; what was set aside of the trail,
+``audit.log.2026-11-20.1`` or the same with ``.gz``; and ``audit.anchor``, once the oldest of that were removed. The
+chain goes on from file to file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _platform, _runtime
-from ml_pipeline.config._audit_chain import GENESIS, START, Chain, last_line, place_of, record_bodies, seal
+from ml_pipeline.config._audit_chain import GENESIS, START, last_line, place_of, record_bodies, seal
 from ml_pipeline.config._audit_commit import GroupCommit
 from ml_pipeline.config._audit_files import OpenFile, make_durable
 from ml_pipeline.config._audit_head import Head, head_path
-from ml_pipeline.config._audit_journal import Journal, journal_path, kept_lines
 from ml_pipeline.config._audit_retention import expire
 from ml_pipeline.config._audit_segments import end_of_segments, segment_files
 from ml_pipeline.config._audit_verify import AuditReport, verify
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from ml_pipeline.config._audit_chain import Place
     from ml_pipeline.settings import Settings
 
 __all__ = ["GENESIS", "AuditReport", "AuditTrail", "read_key", "verify"]
@@ -68,7 +65,6 @@ class AuditTrail:
             self._keeper = Keeper(lambda: [path], _FOREVER, before=self._expire)
             rotation.on_rotated = self._keeper.wake
         self._head = Head(head_path(path), key)
-        self._journal = Journal(journal_path(path))
         self._place = START
         self._forget()
         this = weakref.ref(self)
@@ -126,35 +122,15 @@ class AuditTrail:
         """Close the files; a later record opens them again."""
         if self._keeper is not None:
             self._keeper.close()
-        self._group.alone(self._end_all)
-
-    def _end_all(self) -> None:
-        with contextlib.suppress(OSError):  # then the journal stays, and with it the records
-            self._end_journal()
-        self._close_all()
-
-    def _end_journal(self) -> None:
-        """Put the whole trail on disk, and leave nothing to the journal: from then on a cut shows at once."""
-        if not self._file.is_in_place():
-            return
-        descriptor = self._file.open()
-        _platform.lock_exclusive(descriptor)
-        try:
-            if self._journal.is_in_use() and self._file.is_in_place():
-                _synchronise(descriptor)
-                self._journal.clear()
-        finally:
-            _platform.unlock(descriptor)
+        self._group.alone(self._close_all)
 
     def _close_all(self) -> None:
-        self._journal.close()
         self._head.close()
         self._file.close()
 
     def _forget(self) -> None:
         self._group = GroupCommit(self._commit)
         self._end = -1
-        self._day: int | None = None
         self._is_first = self._is_torn = False
 
     def _commit(self, bodies: list[bytes]) -> None:
@@ -166,7 +142,6 @@ class AuditTrail:
             is_done = True
         finally:
             if not is_done:  # the next attempt opens the files anew
-                self._journal.close()
                 self._head.close()
                 with contextlib.suppress(OSError):  # not locked yet
                     self._file.close(unlock=True)
@@ -176,10 +151,10 @@ class AuditTrail:
         while True:
             descriptor = self._open()
             _platform.lock_exclusive(descriptor)
-            size = self._file.size()
-            if size is not None:  # else it was set aside or removed a moment ago: nobody looks there for more
-                self._catch_up(descriptor, size)
-                if not self._is_set_aside():
+            held = self._file.status()
+            if held is not None:  # else it was set aside or removed a moment ago: nobody looks there for more
+                self._catch_up(descriptor, held.st_size)
+                if not self._is_set_aside(held):
                     return descriptor
             self._file.close(unlock=True)
             self._end = -1
@@ -194,75 +169,51 @@ class AuditTrail:
         """Find the end of the trail again if another process wrote since, or something happened to the files."""
         if size == self._end and self._head.is_in_place():
             return
-        self._journal.close()
         head = self._head.read()
         whole, last = last_line(descriptor, size)
         found = place_of(last) if last else end_of_segments(self._file.path)
-        if self._end < 0:
-            whole, size, found = self._restored(descriptor, whole, size, found)
         if whole != size and (head is None or found.sequence >= head.sequence):
             os.ftruncate(descriptor, whole)  # its writer was killed before `append` returned: nobody was told of it
             size = whole
         # Where records are missing, the next one keeps its number, and so shows the gap.
         self._place = max(self._place, head or START, found, key=lambda place: place.sequence)
-        self._end, self._day = size, None
+        self._end = size
         self._is_torn = whole != size
         if head is None:
             self._head.make(self._place)
         # The first record beside a new head says so, and with it that a head must be there from then on.
         self._is_first = self._head.is_new and head in (None, self._place)
 
-    def _restored(self, descriptor: int, whole: int, size: int, last: Place) -> tuple[int, int, Place]:
-        """Put the records behind the last one that only the journal holds, after a power failure."""
-        chain = Chain(last, self._key)
-        lines = list(itertools.takewhile(lambda line: not chain.fault(line), kept_lines(self._file.path, last)))
-        if not lines:
-            return whole, size, last
-        content = b"".join(lines)
-        os.ftruncate(descriptor, whole)
-        _write_all(descriptor, content)
-        _synchronise(descriptor)
-        return whole + len(content), whole + len(content), chain.place
-
-    def _is_set_aside(self) -> bool:
+    def _is_set_aside(self, held: os.stat_result) -> bool:
         rotation = self._rotation
-        if rotation is None or not self._end or not (self._day is None or rotation.is_due(self._end, self._day)):
+        if rotation is None or not self._end:
             return False
-        held = self._file.status()
-        if held is None:
-            return True
-        self._day = day = rotation.day_of_file(held)
+        day = rotation.day_of_file(held)
         if not rotation.is_due(self._end, day):
             return False
         with _runtime.guard("audit_rotation"):  # a file that cannot be set aside is written on
-            _synchronise(self._file.open())
             self._head.settle()
             # Never before a day that has been: the order of the names is that of the chain, whatever the clock says.
             newest = max([day, *(each.day for each in segment_files(self._file.path))])
             rotation.rotate(self._file.path, held, newest)
             make_durable(self._file.path.parent)
-        return not self._file.is_in_place()
+        return self._file.status() is None
 
     def _write(self, descriptor: int, bodies: list[bytes]) -> None:
         content, place = seal(bodies, self._place, self._key, is_first=self._is_first)
         if self._is_torn and bodies:
             content = b"\n" + content
-        kept: int | None = None
         try:
-            _write_all(descriptor, content)
-            kept = self._journal.keep(content)
-            _synchronise(descriptor if kept is None else kept)
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            _synchronise(descriptor)
             # One step decides, whenever a signal comes: before it the records are taken back and may be written
             # again, after it they are neither.
             self._group.settle()
         finally:
             if not self._group.is_settled:
                 os.ftruncate(descriptor, self._end)
-                self._journal.take_back()
-        if kept is None:
-            self._journal.begin()
-        else:
-            self._journal.advance()
         if bodies:
             self._place, self._end, self._is_first, self._is_torn = place, self._end + len(content), False, False
             with _runtime.guard("audit"):  # the records are on disk, and a head that is behind is no harm
@@ -272,12 +223,6 @@ class AuditTrail:
         if self._retention_days is not None and self._rotation is not None:
             with _runtime.guard("audit_retention"):
                 expire(self._file.path, self._key, oldest=self._rotation.today() - self._retention_days)
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def _leave_to_parent(reference: weakref.ref[AuditTrail]) -> None:

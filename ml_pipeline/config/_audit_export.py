@@ -12,7 +12,6 @@ import orjson
 
 from ml_pipeline._platform import GROUP_READS_FILE
 from ml_pipeline.config._audit_head import head_path
-from ml_pipeline.config._audit_journal import journal_path
 from ml_pipeline.config._audit_segments import anchor_path, trail_lines
 from ml_pipeline.errors import SettingsError
 
@@ -125,8 +124,8 @@ def export_trail(trail: Path, target: IO[bytes], form: str, wanted: Wanted) -> t
 
 
 def _belongs_to(target: Path, log: Path) -> bool:
-    """Say whether a file is a log file, one that was set aside of it, or the head, anchor or journal of a trail."""
-    own = [each for at in (log, log.resolve()) for each in (at, head_path(at), anchor_path(at), journal_path(at))]
+    """Say whether a file is a log file, one that was set aside of it, or the head or anchor of a trail."""
+    own = [each for at in (log, log.resolve()) for each in (at, head_path(at), anchor_path(at))]
     taken = {place for each in own for place in _places(each)}
     set_aside = tuple(f"{place}." for place in _places(log))
     if any(place in taken or place.startswith(set_aside) for place in _places(target)):

@@ -26,10 +26,8 @@ class OpenFile:
 
     def __init__(self, path: Path, flags: int = 0) -> None:
         self.path = path
-        self._text = str(path)
         self._flags = flags | os.O_RDWR | getattr(os, "O_BINARY", 0)
         self._handle: Handle | None = None
-        self._link: str | None = None
 
     def open(self) -> int:
         """Return the descriptor, opening the file if it is not open.
@@ -40,43 +38,16 @@ class OpenFile:
         if self._handle is None:
             descriptor = os.open(self.path, self._flags, _platform.GROUP_READS_FILE)
             held = os.fstat(descriptor)
-            self._handle, self._link = Handle(descriptor, held), None
+            self._handle = Handle(descriptor, held)
             if self._flags & os.O_CREAT and not held.st_size:
                 _set_mode(descriptor)
                 make_durable(self.path.parent)
         return self._handle.number
 
-    def is_in_place(self) -> bool:
-        """Say whether what is open lies at the path.
-
-        Only the first time is `os.stat` asked: the next write to a file it was asked about gets a time of its own,
-        which the disk then writes too, even for another file that is synchronised. Where the system tells under which
-        path a file is open, that is enough from then on; not where a link is part of the path: it may lead elsewhere.
-        """
-        number = None if self._handle is None else self._handle.number
-        if self._link and _path_of(number) == self._link == self._absolute():
-            return True
-        if self.status() is None:
-            return False
-        if self._link is None:
-            self._link = path if (path := _path_of(number)) == self._absolute() else ""
-        return True
-
-    def size(self) -> int | None:
-        """The size of what is open, if it lies at the path; None if it does not, or nothing is open.
-
-        Raises:
-            OSError: If the file cannot be read.
-        """
-        return os.lseek(self.open(), 0, os.SEEK_END) if self.is_in_place() else None
-
     def status(self) -> os.stat_result | None:
         """The state of what is open, if it lies at the path; None if it does not, or nothing is open."""
         held = None if self._handle is None else self._handle.status()
         return held if held is not None and is_in_place(self.path, held) else None
-
-    def _absolute(self) -> str:
-        return self._text if self._text.startswith("/") else f"{os.getcwd()}/{self._text}"  # noqa: PTH109 - likewise
 
     def close(self, *, unlock: bool = False) -> None:
         """Close the file, but not what someone else has opened under the same number.
@@ -109,14 +80,6 @@ def make_durable(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _path_of(number: int | None) -> str:
-    """Under which path a file is open, as Linux tells; empty where nobody does."""
-    try:
-        return os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115 - `Path` costs as much as the call itself
-    except OSError:
-        return ""
 
 
 def _set_mode(descriptor: int) -> None:

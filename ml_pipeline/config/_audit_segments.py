@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 from ml_pipeline.config._audit_chain import START, Place, last_line, place_of, sign, signed, signed_place
 from ml_pipeline.config._audit_files import replace_file
 from ml_pipeline.config._audit_head import DAMAGED
-from ml_pipeline.config._audit_journal import kept_lines
 from ml_pipeline.config._log_rotation import RotatedFile, rotated_files
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def end_of_segments(trail: Path) -> Place:
 
 
 def trail_lines(trail: Path, *, after: tuple[int, int] = (0, 0)) -> Iterator[tuple[str, int, bytes]]:
-    """Read every line of a trail, with those that a power failure has left to its journal.
+    """Read every line of a trail.
 
     Args:
         trail: The file that is written to; the others lie beside it.
@@ -145,24 +144,6 @@ def trail_lines(trail: Path, *, after: tuple[int, int] = (0, 0)) -> Iterator[tup
     Raises:
         OSError: If a file cannot be read.
     """
-    last: tuple[str, int, bytes] = (trail.name, 0, b"")
-    torn: tuple[str, int, bytes] | None = None
-    for each in _file_lines(trail, after):
-        if torn is not None:  # it was not at the end of the trail
-            yield torn
-        torn = each if each[0] == trail.name and each[2] and not each[2].endswith(b"\n") else None
-        if torn is None:
-            last = each
-            yield each
-    before = last[1] if last[0] == trail.name else 0
-    for number, line in enumerate(kept_lines(trail, place_of(last[2])), before + 1):
-        torn = None  # it stands there once more, and whole
-        yield trail.name, number, line
-    if torn is not None:
-        yield torn
-
-
-def _file_lines(trail: Path, after: tuple[int, int]) -> Iterator[tuple[str, int, bytes]]:
     with contextlib.ExitStack() as stack:
         current: BinaryIO | None = None
         with contextlib.suppress(FileNotFoundError):
