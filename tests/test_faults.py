@@ -161,10 +161,12 @@ def test_killed_at_random_moments(isolated: Path) -> None:
     assert not list((DATA / "operations").glob("*.jsonl")), "no journal is left when nothing is open"
     events = [line for line in _lines(LOGS / "ml_pipeline.log") if "event" in line.get("context", {})]
     started = {line["operation_id"] for line in events if line["context"]["event"] == "start"}
-    ended = [
-        line["operation_id"] for line in events if line["context"]["event"] in ("complete", "fail", "cancel", "abandon")
-    ]
-    assert set(ended) == started, "every operation that started has its end, here or at a later start"
+    abandoned = {line["operation_id"] for line in events if line["context"]["event"] == "abandon"}
+    ended = {line["operation_id"] for line in events if line["context"]["event"] in ("complete", "fail", "cancel")}
+    assert started <= ended | abandoned, "every operation that started has its end, here or at a later start"
+    assert ended <= started
+    # Noted as open before its start is logged, so that no kill hides it: one between the two is known by its end alone.
+    assert len(abandoned - started) <= KILLS
 
 
 def _everything_is_whole() -> None:
