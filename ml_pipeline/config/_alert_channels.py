@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from ml_pipeline import _runtime
+from ml_pipeline.config._alert_records import SEVERITIES
 from ml_pipeline.errors import AlertError
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from ml_pipeline.config._alert_records import Alert
     from ml_pipeline.settings import Settings
 
-__all__ = ["AlertChannel", "AlertMessage", "EmailChannel", "refuse_namesakes"]
+__all__ = ["AlertChannel", "AlertMessage", "EmailChannel", "Reason", "refuse_namesakes"]
+
+Reason = Literal["firing", "resolved", "escalated", "digest", "test"]
+"""Why a message is sent: alerts were raised, are over, have become critical, are summed up; or somebody tries it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +29,23 @@ class AlertMessage:
 
     Attributes:
         delivery_id: The same at every attempt, so that a receiver can tell a repeat.
-        alert: The alert as it stands now. Its texts may come from anywhere: a channel escapes them for its format.
+        alerts: The alerts as they stand now, at least one. Their texts may come from anywhere: a channel escapes them
+            for its format.
+        reason: Why they are sent; a digest's alerts are those it sums up.
         timeout_seconds: How long sending may take.
+        note: A sentence for the top, such as why this channel is used; empty for none.
     """
 
     delivery_id: str
-    alert: Alert
+    alerts: tuple[Alert, ...]
+    reason: Reason = "firing"
     timeout_seconds: float
+    note: str = ""
+
+    @property
+    def alert(self) -> Alert:
+        """The most severe one, and of several the first."""
+        return max(self.alerts, key=lambda alert: SEVERITIES.index(alert.severity))
 
 
 class AlertChannel(Protocol):

@@ -137,7 +137,9 @@ class Deliverer:
         return False
 
     def _attempt(self, delivery: Delivery, timeout_seconds: float) -> None:
-        message = AlertMessage(delivery_id=delivery.delivery_id, alert=delivery.alert, timeout_seconds=timeout_seconds)
+        message = AlertMessage(
+            delivery_id=delivery.delivery_id, alerts=(delivery.alert,), timeout_seconds=timeout_seconds
+        )
         _, failed = _runtime.attempt(self._channels[delivery.channel].send, message)
         result = "sent" if failed is None else self._failed(delivery, failed)
         if failed is None:

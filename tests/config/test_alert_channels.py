@@ -100,7 +100,7 @@ def channel(port: int, **options: Any) -> EmailChannel:
 def message(alert: Alert = ALERT, *, timeout_seconds: float = 10.0) -> AlertMessage:
     """Make what a channel is given."""
     return AlertMessage(
-        delivery_id="0192f3a4-0000-7000-8000-000000000009", alert=alert, timeout_seconds=timeout_seconds
+        delivery_id="0192f3a4-0000-7000-8000-000000000009", alerts=(alert,), timeout_seconds=timeout_seconds
     )
 
 
