@@ -18,7 +18,7 @@ PACKAGE = ROOT / "ml_pipeline"
 LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # level: (its modules, a public one and the private ones that serve it; the levels it may import besides itself)
     "errors": (("errors", "_platform", "_tally"), ()),
-    "settings": (("settings", "_environment"), ("errors",)),
+    "settings": (("settings", "_settings_*", "_environment"), ("errors",)),
     "runtime": (("__init__", "_runtime", "_command"), ("settings",)),
     "events": (
         tuple(f"config.{name}" for name in ("__init__", "_events", "_ids", "_context", "_routes", "_encoding", "_redaction", "_worker", "_sqlite", "_scoped")),
