@@ -157,7 +157,7 @@ class EmailChannel:
         """
         from ml_pipeline.config._alert_mail import compose
 
-        mail = compose(message.alert, message.delivery_id, self._envelope)
+        mail = compose(message, self._envelope)
         refused = self._server.transmit(mail, self._envelope, timeout_seconds=message.timeout_seconds)
         if refused:
             partly = AlertError(
