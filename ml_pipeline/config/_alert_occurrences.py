@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
+from ml_pipeline.config._alert_names import alert_name
 from ml_pipeline.config._alert_records import (
     MOST_MESSAGE_CHARACTERS,
     STACKTRACE,
@@ -79,6 +80,7 @@ def from_operation(event: OperationEvent, *, time: float) -> Occurrence:
         error_type=bounded_text(error.type),
         message=_failure_message(event.name, error) if is_failure else f"{bounded_text(event.name)} was abandoned",
         details=bounded_details({**_trace(error), **details}),
+        name=alert_name(OPERATIONS[event.kind].alert, operation_kind=event.kind),
     )
     return Occurrence(
         alert=alert,
@@ -116,6 +118,7 @@ def from_drift(event: DriftEvent, *, time: float) -> Occurrence:
         model=bounded_text(event.model),
         message=drift_message(event.model, event.drifted, event.batch),
         details=bounded_details(details),
+        name=alert_name(OTHERS["DriftEvent"].alert),
     )
     return Occurrence(alert=alert, automatic=True)
 
@@ -149,6 +152,7 @@ def from_call(
     """
     here = _id(_context.operation_id.get())
     operation_id = _id(operation_id) or here
+    operation_name, judged = bounded_text(operation), bounded_text(feature)
     alert = Alert(
         alert_id=new_id(),
         time=time,
@@ -156,15 +160,16 @@ def from_call(
         kind=kind,
         severity=severity,
         pipeline=bounded_text(_runtime.settings().name, is_id=True),
-        operation=bounded_text(operation),
+        operation=operation_name,
         operation_id=operation_id,
         run_id=_id(_context.run_id.get()),
         user_id=_id(_context.user_id.get()),
         model=bounded_text(model),
-        feature=bounded_text(feature),
+        feature=judged,
         error_type=bounded_text(error.type) if error else "",
         message=_failure_message(operation, error) if error else bounded_text(message, MOST_MESSAGE_CHARACTERS),
         details=bounded_details({**(_trace(error) if error else {}), **details}),
+        name=alert_name(kind, operation=operation_name, feature=judged),
     )
     if error is None:
         return Occurrence(alert=alert)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+from ml_pipeline.config._alert_names import rule_of
 from ml_pipeline.config._encoding import encode, one_line, rfc3339, to_plain
 from ml_pipeline.config._events import EMPTY, Severity
 from ml_pipeline.config._redaction import current
@@ -72,6 +73,13 @@ class Alert:
         held_back: How many repeats the cooldown held back.
         last_time: When it was last said.
         details: Whatever else is known, as plain JSON values.
+        name: The alert's name, such as ``TrainingFailure``: that of a rule, or the one its kind has in Prometheus.
+        labels: Further labels, given by a rule.
+        runbook: Address or name of the page that helps.
+        acknowledged_by: Who sees to it; empty while nobody does.
+        acknowledged_time: Since when, in seconds since the Unix epoch.
+        escalated: Whether it has become critical because nobody saw to it.
+        muted: ``silence`` or ``inhibition`` while it is recorded and not delivered; else empty.
     """
 
     alert_id: str
@@ -92,6 +100,18 @@ class Alert:
     held_back: int = 0
     last_time: float
     details: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    name: str = ""
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    runbook: str = ""
+    acknowledged_by: str = ""
+    acknowledged_time: float | None = None
+    escalated: bool = False
+    muted: str = ""
+
+    @property
+    def rule(self) -> str:
+        """The rule of the user's that raised it, which is part of its identity; empty where none did."""
+        return rule_of(self.kind, self.name)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields in the order of ``alerts.json``; times as RFC 3339 in UTC."""
@@ -100,6 +120,8 @@ class Alert:
             "time": rfc3339(self.time),
             "last_time": rfc3339(self.last_time),
             "details": dict(self.details),
+            "labels": dict(self.labels),
+            "acknowledged_time": None if self.acknowledged_time is None else rfc3339(self.acknowledged_time),
         }
 
 
@@ -113,6 +135,9 @@ class Occurrence:
         failure: Message of the exception; None for what is measured and does not travel upwards.
         places: Operations and blocks the failure has left, beside ``alert.operation_id``.
         around: Operations and blocks the failure reaches next, if nobody handles it.
+        cooldown_seconds: How long its repeats are held back; None for the setting.
+        escalate_after: The alert becomes critical when it was said so often; None for never.
+        escalate_seconds: It becomes critical after so long without being resolved or acknowledged; None for never.
     """
 
     alert: Alert
@@ -120,6 +145,9 @@ class Occurrence:
     failure: str | None = None
     places: tuple[str, ...] = ()
     around: tuple[str, ...] = ()
+    cooldown_seconds: float | None = None
+    escalate_after: int | None = None
+    escalate_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +255,10 @@ def merged(existing: Alert, said: Occurrence) -> Alert:
         count=existing.count + 1,
         last_time=new.last_time,
         details=bounded_details(details),
+        # An event knows what kind of operation it was; a call only its name.
+        name=(new.name if said.automatic else existing.name) or existing.name or new.name,
+        labels={**existing.labels, **new.labels} if new.labels else existing.labels,
+        runbook=existing.runbook or new.runbook,
     )
 
 
@@ -300,4 +332,12 @@ def bounded_details(details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _identity(alert: Alert) -> tuple[str, ...]:
-    return (alert.kind, alert.pipeline, alert.operation, alert.model, alert.feature, alert.error_type)
+    return (
+        alert.kind,
+        alert.pipeline,
+        alert.operation,
+        alert.model,
+        alert.feature,
+        alert.error_type,
+        alert.rule,
+    )

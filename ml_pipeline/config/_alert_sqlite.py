@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections import Counter
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
-from ml_pipeline.config import _sqlite
 from ml_pipeline.config._alert_records import (
     Alert,
     AlertSummary,
@@ -22,12 +17,12 @@ from ml_pipeline.config._alert_records import (
     merged,
     repeated,
 )
-from ml_pipeline.config._encoding import encode
+from ml_pipeline.config._alert_sqlite_base import COLUMNS, AlertDatabase, alert_of, as_json, values_of
 from ml_pipeline.config._ids import new_id
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["SqliteAlertStore"]
 
@@ -36,65 +31,13 @@ SAME_FAILURE_SECONDS: Final = 300.0
 
 _MOST_PLACES: Final = 10_000
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS alerts (
-    sequence INTEGER PRIMARY KEY,
-    alert_id TEXT NOT NULL UNIQUE,
-    time REAL NOT NULL,
-    state TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    severity TEXT NOT NULL,
-    pipeline TEXT NOT NULL,
-    operation TEXT NOT NULL,
-    operation_id TEXT,
-    run_id TEXT,
-    user_id TEXT,
-    model TEXT NOT NULL,
-    feature TEXT NOT NULL,
-    error_type TEXT NOT NULL,
-    message TEXT NOT NULL,
-    count INTEGER NOT NULL,
-    held_back INTEGER NOT NULL,
-    last_time REAL NOT NULL,
-    details TEXT NOT NULL,
-    automatic INTEGER NOT NULL,
-    active INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS alerts_by_identity ON alerts (kind, pipeline, operation, time);
-CREATE INDEX IF NOT EXISTS alerts_by_time ON alerts (time);
-CREATE INDEX IF NOT EXISTS alerts_active ON alerts (time) WHERE active = 1;
-CREATE TABLE IF NOT EXISTS places (
-    sequence INTEGER PRIMARY KEY,
-    place TEXT NOT NULL,
-    alert_id TEXT NOT NULL REFERENCES alerts (alert_id),
-    failure TEXT,
-    error_type TEXT NOT NULL,
-    time REAL NOT NULL
-);
-CREATE INDEX IF NOT EXISTS places_by_place ON places (place);
-CREATE TABLE IF NOT EXISTS deliveries (
-    sequence INTEGER PRIMARY KEY,
-    delivery_id TEXT NOT NULL UNIQUE,
-    alert_id TEXT NOT NULL REFERENCES alerts (alert_id),
-    channel TEXT NOT NULL,
-    state TEXT NOT NULL,
-    attempts INTEGER NOT NULL,
-    due REAL NOT NULL,
-    lease_until REAL NOT NULL,
-    settled REAL,
-    error TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS deliveries_by_due ON deliveries (due) WHERE state = 'pending';
-CREATE INDEX IF NOT EXISTS deliveries_by_alert ON deliveries (alert_id);
-"""
-
-_COLUMNS: Final = tuple(Alert.__dataclass_fields__)
+_STORED: Final = (*COLUMNS, "rule")
 _INSERT: Final = (
-    f"INSERT INTO alerts ({', '.join(_COLUMNS)}, automatic, active) "  # noqa: S608 - names of columns, not values
-    f"VALUES ({', '.join(f':{name}' for name in _COLUMNS)}, :automatic, 1)"
+    f"INSERT INTO alerts ({', '.join(_STORED)}, automatic, active, escalate_after, escalate_time) "  # noqa: S608 - names of columns, not values
+    f"VALUES ({', '.join(f':{name}' for name in _STORED)}, :automatic, 1, :escalate_after, :escalate_time)"
 )
 _UPDATE: Final = (
-    f"UPDATE alerts SET {', '.join(f'{name} = :{name}' for name in _COLUMNS)}, "  # noqa: S608 - as above
+    f"UPDATE alerts SET {', '.join(f'{name} = :{name}' for name in _STORED)}, "  # noqa: S608 - as above
     "automatic = :automatic WHERE alert_id = :alert_id"
 )
 
@@ -105,7 +48,7 @@ _MAY_BE_ONE: Final = """(operation_id = :operation_id OR (
 # Of two that may be one failure, an unknown model or exception type matches any; an unknown feature does within one
 # operation. Two different operations have only repeats in common.
 _SAME_IDENTITY: Final = f"""
-    kind = :kind AND pipeline = :pipeline AND operation = :operation AND (
+    kind = :kind AND pipeline = :pipeline AND operation = :operation AND rule = :rule AND (
         (model = :model AND error_type = :error_type AND feature = :feature)
         OR ({_MAY_BE_ONE}
             AND (model = :model OR model = '' OR :model = '')
@@ -117,9 +60,13 @@ SELECT * FROM alerts WHERE {_SAME_IDENTITY} AND state <> 'resolved'
     AND time > :time - :cooldown AND time < :time + :cooldown
 ORDER BY (model = :model) + (error_type = :error_type) + (feature = :feature) DESC, sequence DESC LIMIT 1
 """  # noqa: S608 - a constant
+_OPEN: Final = "SELECT * FROM alerts WHERE alert_id = :alert_id AND state <> 'resolved'"
+_RESOLVE: Final = (
+    "UPDATE alerts SET state = 'resolved', active = 0, last_time = ?, resolved_time = ?, muted = '' WHERE alert_id = ?"
+)
 _SUPERSEDE: Final = """
 UPDATE alerts SET active = 0 WHERE active = 1 AND kind = :kind AND pipeline = :pipeline AND operation = :operation
-    AND model = :model AND feature = :feature AND error_type = :error_type
+    AND model = :model AND feature = :feature AND error_type = :error_type AND rule = :rule
 """
 
 # A place without a failure is the alert's own operation, where whatever is said is about that alert; said of another
@@ -127,7 +74,7 @@ UPDATE alerts SET active = 0 WHERE active = 1 AND kind = :kind AND pipeline = :p
 _AT_PLACE: Final = """
 SELECT alerts.*, (places.failure IS NOT NULL OR place IS NOT :operation_id) AS passing
 FROM places JOIN alerts USING (alert_id)
-WHERE place IN (SELECT value FROM json_each(:places)) AND kind = :kind
+WHERE place IN (SELECT value FROM json_each(:places)) AND kind = :kind AND rule = :rule
     AND places.time > :time - :window AND places.time < :time + :window
     AND (failure IS NULL OR (failure = :failure
         AND (places.error_type = :error_type OR places.error_type = '' OR :error_type = '')))
@@ -166,23 +113,13 @@ _CONDITIONS: Final = {
 }
 
 
-class SqliteAlertStore:
-    """Alerts and outbox in one SQLite file, which several processes may share; an `AlertStore`.
-
-    Args:
-        path: The file; it and its folder are made at once. ``:memory:`` keeps everything in memory.
-
-    Raises:
-        sqlite3.Error: If the file is not a database, stays locked, or cannot be written.
-        OSError: If the folder cannot be made.
-    """
-
-    def __init__(self, path: Path | str) -> None:
-        self._lock = threading.RLock()
-        self._connection = _sqlite.connect(Path(path), schema=_SCHEMA)
+class SqliteAlertStore(AlertDatabase):
+    """Alerts and outbox in one SQLite file, which several processes may share; an `AlertStore`."""
 
     def record(self, said: Occurrence, *, channels: Sequence[str], cooldown_seconds: float) -> Recorded:
         """See `AlertStore.record`."""
+        if said.cooldown_seconds is not None:
+            cooldown_seconds = said.cooldown_seconds
         with self._lock:
             # A look beforehand only decides how hard to synchronise: what is news survives a power cut, and a repeat,
             # of which there may be thousands in a loop, does not wait for the disk.
@@ -195,12 +132,18 @@ class SqliteAlertStore:
 
     def resolve(self, alert_id: str, *, time: float) -> Alert | None:
         """See `AlertStore.resolve`."""
-        statement = "UPDATE alerts SET state = 'resolved', active = 0, last_time = ? WHERE alert_id = ? AND state <> ?"
         with self._transaction():
-            changed = self._connection.execute(statement, (time, alert_id, "resolved")).rowcount
-        if not changed:
-            return None
-        return _alert(self._rows("SELECT * FROM alerts WHERE alert_id = ?", (alert_id,))[0])
+            rows = self._rows(_OPEN, {"alert_id": alert_id})
+            return self._resolve(rows[0], time) if rows else None
+
+    def clear(self, time: float, **identity: str) -> list[Alert]:
+        """See `AlertStore.clear`."""
+        conditions = "".join(f" AND {name} = :{name}" for name in identity)
+        statement = f"SELECT * FROM alerts WHERE active = 1{conditions} ORDER BY sequence"  # noqa: S608 - as above
+        if not self._rows(statement, identity):  # most of the time: no write lock for finding nothing
+            return []
+        with self._transaction():
+            return [self._resolve(row, time) for row in self._rows(statement, identity)]
 
     def find(
         self,
@@ -218,7 +161,7 @@ class SqliteAlertStore:
         conditions += ["active = 1"] if only_active else []
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         statement = f"SELECT * FROM alerts {where} ORDER BY time DESC, sequence DESC LIMIT :limit"  # noqa: S608 - as above
-        return [_alert(row) for row in self._rows(statement, given | {"limit": limit})]
+        return [alert_of(row) for row in self._rows(statement, given | {"limit": limit})]
 
     def summarise(self, since: float) -> AlertSummary:
         """See `AlertStore.summarise`."""
@@ -251,7 +194,7 @@ class SqliteAlertStore:
 
     def claim(self, channels: Sequence[str], *, time: float, lease_seconds: float) -> Delivery | None:
         """See `AlertStore.claim`."""
-        given = {"channels": _json(channels), "time": time}
+        given = {"channels": as_json(channels), "time": time}
         if not self._rows(_DUE, given):  # most of the time: no write lock for finding nothing
             return None
         with self._transaction():
@@ -261,7 +204,7 @@ class SqliteAlertStore:
             self._connection.execute(_CLAIM, (time + lease_seconds, row["delivery_id"]))
             alert = self._rows("SELECT * FROM alerts WHERE alert_id = ?", (row["alert_id"],))[0]
         return Delivery(
-            delivery_id=row["delivery_id"], channel=row["channel"], attempt=row["attempts"] + 1, alert=_alert(alert)
+            delivery_id=row["delivery_id"], channel=row["channel"], attempt=row["attempts"] + 1, alert=alert_of(alert)
         )
 
     def settle(self, delivery_id: str, state: DeliveryState, *, time: float, due: float = 0.0, error: str = "") -> None:
@@ -272,20 +215,15 @@ class SqliteAlertStore:
 
     def next_due(self, channels: Sequence[str]) -> float | None:
         """See `AlertStore.next_due`."""
-        due: float | None = self._rows(_NEXT_DUE, {"channels": _json(channels)})[0][0]
+        due: float | None = self._rows(_NEXT_DUE, {"channels": as_json(channels)})[0][0]
         return due
-
-    def close(self) -> None:
-        """See `AlertStore.close`."""
-        with self._lock:
-            self._connection.close()
 
     def _belongs_to(self, said: Occurrence, cooldown_seconds: float) -> tuple[sqlite3.Row, bool] | None:
         """Find the alert that an occurrence belongs to, and whether as a failure on its way up."""
         given = _values(said) | {"cooldown": cooldown_seconds}
         row = self._at_place(said, given)
         if row is not None:
-            existing, passing = _alert(row), bool(row["passing"])
+            existing, passing = alert_of(row), bool(row["passing"])
             outcome = judge(existing, automatic=bool(row["automatic"]), said=said, passing=passing)
             is_held_back = existing.state != "resolved" and abs(said.alert.time - existing.time) < cooldown_seconds
             if outcome != "suppressed" or is_held_back:
@@ -296,11 +234,15 @@ class SqliteAlertStore:
     def _at_place(self, said: Occurrence, given: Mapping[str, Any]) -> sqlite3.Row | None:
         if said.failure is None:
             return None
-        places = _json([place for place in (said.alert.operation_id, *said.places) if place])
+        places = as_json([place for place in (said.alert.operation_id, *said.places) if place])
         rows = self._rows(
             _AT_PLACE, {**given, "places": places, "failure": said.failure, "window": SAME_FAILURE_SECONDS}
         )
         return rows[0] if rows else None
+
+    def _resolve(self, row: sqlite3.Row, time: float) -> Alert:
+        self._connection.execute(_RESOLVE, (time, time, row["alert_id"]))
+        return replace(alert_of(row), state="resolved", last_time=time, muted="")
 
     def _raise(self, said: Occurrence, channels: Sequence[str]) -> Recorded:
         values = _values(said)
@@ -312,12 +254,12 @@ class SqliteAlertStore:
         return Recorded(said.alert, "raised")
 
     def _again(self, row: sqlite3.Row, passing: bool, said: Occurrence) -> Recorded:
-        existing, automatic = _alert(row), bool(row["automatic"])
+        existing, automatic = alert_of(row), bool(row["automatic"])
         outcome = judge(existing, automatic=automatic, said=said, passing=passing)
         if outcome == "implied":
             return Recorded(existing, outcome)
         alert = repeated(existing, said) if outcome == "suppressed" else merged(existing, said)
-        values = _alert_values(alert) | {"automatic": automatic and said.automatic}
+        values = values_of(alert) | {"automatic": automatic and said.automatic}
         self._connection.execute(_UPDATE, values)
         return Recorded(alert, outcome)
 
@@ -331,35 +273,9 @@ class SqliteAlertStore:
         self._connection.executemany(_ADD_PLACE, places)
         self._connection.execute(_FORGET_PLACES, (_MOST_PLACES,))
 
-    def _rows(self, statement: str, given: Mapping[str, Any] | Sequence[Any]) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._connection.execute(statement, given).fetchall()
-
-    @contextlib.contextmanager
-    def _transaction(self, *, durable: bool = False) -> Iterator[None]:
-        with self._lock:
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            finally:
-                if self._connection.in_transaction:  # not after a commit, nor where SQLite rolled back by itself
-                    self._connection.execute("ROLLBACK")
-
-
-def _json(texts: Sequence[str]) -> str:
-    return orjson.dumps(list(texts)).decode()
-
 
 def _values(said: Occurrence) -> dict[str, Any]:
-    return _alert_values(said.alert) | {"automatic": said.automatic}
-
-
-def _alert_values(alert: Alert) -> dict[str, Any]:
-    values = {name: getattr(alert, name) for name in _COLUMNS}
-    return values | {"details": encode(dict(alert.details)).decode()}
-
-
-def _alert(row: sqlite3.Row) -> Alert:
-    return Alert(**{name: row[name] for name in _COLUMNS} | {"details": orjson.loads(row["details"])})
+    alert = said.alert
+    escalate_time = None if said.escalate_seconds is None else alert.time + said.escalate_seconds
+    given = {"automatic": said.automatic, "escalate_after": said.escalate_after, "escalate_time": escalate_time}
+    return values_of(alert) | given

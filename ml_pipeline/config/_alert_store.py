@@ -45,6 +45,18 @@ class AlertStore(Protocol):
         """
         ...
 
+    def clear(self, time: float, **identity: str) -> list[Alert]:
+        """Mark every open alert of an identity resolved.
+
+        Args:
+            time: Now.
+            **identity: Fields of an `Alert`, all of which must be equal.
+
+        Returns:
+            The alerts as they stand now; empty where none was open.
+        """
+        ...
+
     def find(
         self,
         *,
