@@ -28,6 +28,8 @@ from ml_pipeline.config._alert_channels import AlertChannel, AlertMessage, Email
 from ml_pipeline.config._alert_delivery import count_delivery
 from ml_pipeline.config._alert_history import NEWEST
 from ml_pipeline.config._alert_records import Alert, AlertSummary, Occurrence, Recorded, bounded_text, check_filters
+from ml_pipeline.config._alert_rule_calls import RuleCalls
+from ml_pipeline.config._alert_rules import AlertRule
 from ml_pipeline.config._events import AlertEvent, DriftEvent, OperationEvent
 from ml_pipeline.errors import AlertError
 
@@ -43,6 +45,7 @@ __all__ = [
     "AlertChannel",
     "AlertManager",
     "AlertMessage",
+    "AlertRule",
     "AlertSummary",
     "EmailChannel",
     "alert_manager",
@@ -53,7 +56,7 @@ __all__ = [
 _SINK: Final = "alerting"
 
 
-class AlertManager(AlertCalls):
+class AlertManager(AlertCalls, RuleCalls):
     """Raises alerts, holds back repeats, keeps the history, and has alerts delivered.
 
     Thread-safe, and processes may share a store: cooldown and deliveries hold across them. Making one opens nothing.
@@ -80,6 +83,7 @@ class AlertManager(AlertCalls):
         on_delivery: DeliveryHook = count_delivery,
     ) -> None:
         refuse_namesakes(channels or ())
+        RuleCalls.__init__(self, clock, reads_file=store is None)
         self._clock, self._bus = clock, bus
         self._store: _runtime.Lazy[AlertStore] = (
             _runtime.Lazy(lambda _: store, lambda _: None)
@@ -146,23 +150,30 @@ class AlertManager(AlertCalls):
         return False
 
     def clear(
-        self, kind: str, pipeline: str, *, operation: str = "", model: str = "", feature: str = "", name: str = ""
+        self,
+        kind: str,
+        pipeline: str,
+        *,
+        operation: str | None = None,
+        model: str | None = None,
+        feature: str | None = None,
+        name: str | None = None,
     ) -> list[str]:
         """Resolve the open alerts of an identity, because what they told of is over.
 
         Args:
             kind: Of the alerts.
             pipeline: Where they were raised.
-            operation: Only of this operation; empty for any.
-            model: Only of this model; empty for any.
-            feature: Only of what was judged; empty for any.
-            name: Only of this name; empty for any.
+            operation: Only of this operation; None for any.
+            model: Only of this model; None for any.
+            feature: Only of what was judged; None for any.
+            name: Only of this name; None for any.
 
         Returns:
             Ids of the alerts that were open.
         """
         given = {"kind": kind, "pipeline": pipeline, "operation": operation, "model": model, "feature": feature}
-        identity = {part: bounded_text(value) for part, value in {**given, "name": name}.items() if value}
+        identity = {part: bounded_text(value) for part, value in {**given, "name": name}.items() if value is not None}
         identity["pipeline"] = bounded_text(pipeline, is_id=True)
         with _runtime.guard(_SINK):
             cleared = self._store.get().clear(self._clock(), **identity)
@@ -204,6 +215,8 @@ class AlertManager(AlertCalls):
         if isinstance(event, AlertEvent):
             return
         self._background.get()
+        if self._is_left_to_rules(event):
+            return
         if isinstance(event, OperationEvent):
             if event.type in ("fail", "abandon"):
                 self.say(_occurrences.from_operation(event, time=self._clock()))
