@@ -208,6 +208,27 @@ def list_alerts(limit: Annotated[int, typer.Option(min=1, help="How many, newest
     return 0
 
 
+@alerts.command("rules")
+def list_rules(
+    file: Annotated[Path | None, typer.Argument(help="A file to check; by default the one set.")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array, every field.")] = False,
+) -> int:
+    """Check the file of alert rules, and list them."""
+    from ml_pipeline.config._alert_rule_file import load_rules
+    from ml_pipeline.config._alert_rule_table import COLUMNS, rule_fields, rule_row
+    from ml_pipeline.config._encoding import encode
+    from ml_pipeline.settings import load_settings
+
+    path = file or load_settings().alert_rules_file
+    rules = () if path is None else load_rules(path)
+    if as_json:
+        typer.echo(encode([rule_fields(rule) for rule in rules]).decode())
+    else:
+        _table(COLUMNS, (rule_row(rule) for rule in rules))
+    return 0
+
+
 @audit.command()
 def verify(
     file: Annotated[Path | None, typer.Argument(help="The trail; by default audit.log in the log folder.")] = None,

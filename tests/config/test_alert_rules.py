@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml_pipeline.cli import main
 from ml_pipeline.config._alert_rule_file import load_rules, read_document
 from ml_pipeline.config._alert_rules import AlertRule
 from ml_pipeline.config._alert_template import Template
 from ml_pipeline.errors import AlertError
+from tests.support import ROOT
 
 EVALUATION: dict[str, Any] = {"name": "R", "on": "operation", "value": "metrics.roc_auc", "below": 0.8}
 MEASURED: dict[str, Any] = {"name": "R", "on": "queue_length", "above": 100}
@@ -422,6 +427,13 @@ def test_a_file_that_is_wrong_is_told(text: str | bytes, wanted: str) -> None:
     assert str(wrong.value) == wanted.replace("{path}", str(path))
 
 
+def test_the_file_that_the_guide_shows_is_taken() -> None:
+    """As it stands there."""
+    page = (ROOT / "docs" / "how-to" / "alert-rules.md").read_text("utf-8")
+    shown = re.findall(r"^ *```yaml\n(.*?)^ *```", page, re.MULTILINE | re.DOTALL)
+    assert len(load_rules(rules_file(textwrap.dedent(shown[0])))) == 6
+
+
 def test_a_file_that_cannot_be_read_is_told() -> None:
     """It is not there, or is no file of rules by its size."""
     with pytest.raises(AlertError, match=r"must be readable \(got '.*none\.yml'\); correct that \(No such file"):
@@ -456,3 +468,40 @@ def test_no_file_breaks_in_another_way(document: object) -> None:
     path = rules_file(yaml.safe_dump({"rules": [document]}))
     with contextlib.suppress(AlertError):
         load_rules(path)
+
+
+# On the command line
+
+
+def test_rules_are_checked_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line each, in words; as JSON, every field."""
+    path = rules_file(GOOD.replace("message: null", "needed: 2\n    window: 3\n    for_seconds: 60\n    clear: 0.82"))
+    assert main(["alerts", "rules", str(path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1] == ["QueueTooLong", "warning", "queue_length", "above", "100"]
+    shown = "AucTooLow warning operation: metrics.roc_auc where kind=evaluation, type=complete below 0.8, clear at 0.82, 2 of 3, for 60 s"
+    assert lines[2] == shown.split()
+    assert main(["alerts", "rules", "--json", str(path)]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["labels"], second["where"]) == ({"team": "on"}, {"kind": "evaluation", "type": "complete"})
+
+
+def test_the_file_of_the_settings_is_listed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default; without one there are none."""
+    assert main(["alerts", "rules"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    text = "rules: [{name: A, on: auc, drop: 0.1, baseline: 0.9}, {name: B, on: state, equals: bad}, {name: C, on: operation, value: counts.a, per: counts.b, below: 1}]"
+    monkeypatch.setenv("ML_PIPELINE_ALERT_RULES_FILE", str(rules_file(text)))
+    assert main(["alerts", "rules"]) == 0
+    out = capsys.readouterr().out
+    assert "more than 0.1 below 0.9" in out
+    assert "is bad" in out
+    assert "operation: counts.a / counts.b" in out
+
+
+def test_a_wrong_file_is_told_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line, with the exit code for bad input."""
+    assert main(["alerts", "rules", str(rules_file("rules: [{name: A, on: x}]"))]) == 2
+    assert "rule 'A': exactly one of above, below, equals, drop must say what is bad" in capsys.readouterr().err
