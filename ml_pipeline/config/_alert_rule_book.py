@@ -15,7 +15,7 @@ from ml_pipeline.config._alert_conditions import Watch
 from ml_pipeline.config._alert_occurrences import number
 from ml_pipeline.config._alert_records import Occurrence, bounded_text
 from ml_pipeline.config._alert_rules import MEASURED_KIND
-from ml_pipeline.config._alert_subjects import SUBJECTS, matches, readings
+from ml_pipeline.config._alert_subjects import EACH, SUBJECTS, matches, readings
 from ml_pipeline.errors import AlertError, closest
 
 if TYPE_CHECKING:
@@ -37,6 +37,15 @@ _ALARMING: Final = frozenset({"verdict", "alarm"})
 _ON: Final = MappingProxyType({subject.event: name for name, subject in SUBJECTS.items()})
 _CONCERNS: Final = frozenset({"model", "operation", "feature"})
 """Labels of a measured value that say what it concerns; the others tell its series apart."""
+
+_RESOURCES: Final = MappingProxyType(
+    {
+        "memory": ("memory_bytes", "memory_available_bytes"),
+        "cpu": ("cpu_ratio",),
+        "disk_free": ("disk_free_bytes.{}",),
+    }
+)
+"""By the resource that monitoring alerts: the fields of a sample that tell the same."""
 
 Key = tuple[tuple[str, str], ...]
 
@@ -168,6 +177,13 @@ class RuleBook:
             for key, series in watched.series.items():
                 if series.watch.phase == "firing":
                     self._clear(watched.rule, key)
+
+    def watches(self, resource: str) -> bool:
+        """Say whether a rule is on a resource: ``memory``, ``cpu``, or ``disk_free`` and a path."""
+        name, _, path = resource.partition(" ")
+        paths = _RESOURCES.get(name, ())
+        watched = {each.rule.value for each in self._by_subject.get("resources", ())}
+        return not watched.isdisjoint(of.format(entry) for of in paths for entry in (path, EACH))
 
     def measure(self, name: str, value: Scalar, labels: Mapping[str, Any], time: float) -> None:
         """Judge a measured value.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
+from ml_pipeline.config._alert_names import alert_name
 from ml_pipeline.config._alert_rule_book import Crier, RuleBook
 from ml_pipeline.config._alert_subjects import SUBJECTS
 from ml_pipeline.errors import AlertError
@@ -87,6 +88,24 @@ class RuleCalls(Crier):
                 raise AlertError("a measured value must not be called as a type of event is", name, "rename it")
             plain: float | str | bool = value if type(value) in _PLAIN else _number(value)
             self._book.get().measure(name, plain, labels, self._rule_clock())
+
+    def has_rule_on(self, resource: str) -> bool:
+        """Say whether a rule watches a resource, as `alert_resource_threshold` names it: then it is left to that."""
+        with _runtime.guard(_SINK):
+            return self._book.get().watches(resource)
+        return False
+
+    def clear_resource(self, resource: str) -> list[str]:
+        """Resolve what `alert_resource_threshold` alerted, because the resource is well back.
+
+        Args:
+            resource: As it was named there.
+
+        Returns:
+            Ids of the alerts that were open.
+        """
+        kind = "resource_threshold"
+        return self.clear(kind, _runtime.settings().name, feature=resource, name=alert_name(kind, feature=resource))
 
     def hold_back(self, occurrence: Occurrence, alert_id: str) -> None:
         """Tell that an occurrence was held back by the cooldown of its rule, under the alert before it."""
