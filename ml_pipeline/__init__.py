@@ -17,6 +17,7 @@ from ml_pipeline._runtime import configure, override, reset
 from ml_pipeline.errors import (
     AlertError,
     DashboardError,
+    DeliveryError,
     DriftInputError,
     InputDataError,
     LineageError,
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlertError",
     "DashboardError",
+    "DeliveryError",
     "DriftInputError",
     "InputDataError",
     "LineageError",

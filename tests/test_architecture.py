@@ -21,7 +21,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "settings": (("settings", "_settings_*", "_environment"), ("errors",)),
     "runtime": (("__init__", "_runtime", "_command"), ("settings",)),
     "events": (
-        tuple(f"config.{name}" for name in ("__init__", "_events", "_ids", "_context", "_routes", "_encoding", "_redaction", "_worker", "_sqlite", "_scoped")),
+        tuple(f"config.{name}" for name in ("__init__", "_events", "_ids", "_context", "_routes", "_encoding", "_hosts", "_redaction", "_worker", "_sqlite", "_scoped")),
         ("runtime",),
     ),
     "metrics": (("config.prometheus_metrics", "config._metric*", "config._push"), ("events",)),

@@ -14,6 +14,7 @@ from ml_pipeline import errors
 from ml_pipeline.errors import (
     AlertError,
     DashboardError,
+    DeliveryError,
     DriftInputError,
     InputDataError,
     LineageError,
@@ -32,6 +33,7 @@ TREE = {
     UnknownChannelError: ValueError,
     LineageError: ValueError,
     AlertError: ValueError,
+    DeliveryError: ConnectionError,
     DashboardError: RuntimeError,
     DriftInputError: ValueError,
 }

@@ -11,7 +11,7 @@ from ml_pipeline.errors import AlertError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from ml_pipeline.config._alert_records import Alert
@@ -84,7 +84,7 @@ def refuse_namesakes(channels: Sequence[AlertChannel]) -> None:
 
 
 class EmailChannel:
-    """Sends each alert as a mail: plain text and HTML, with a ``Message-ID`` that is the same at every attempt.
+    """Sends each message as a mail: plain text and HTML, with a ``Message-ID`` that is the same at every attempt.
 
     Certificates are checked, and a server that cannot encrypt although it should gets nothing. The password is read
     from its file at each attempt, so that it may be changed while a pipeline runs.
@@ -97,7 +97,9 @@ class EmailChannel:
         security: ``none``, ``starttls`` or ``tls``.
         user: Login name; None for no login.
         password_file: File that holds the password.
+        token_file: File that holds an access token, for a login by XOAUTH2 in place of a password.
         tls_context: What to trust instead of the system's certificates.
+        say: Told of each step.
 
     Raises:
         AlertError: If an address cannot be one, or there is no recipient.
@@ -115,7 +117,9 @@ class EmailChannel:
         security: str = "starttls",
         user: str | None = None,
         password_file: Path | None = None,
+        token_file: Path | None = None,
         tls_context: ssl.SSLContext | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         from ml_pipeline.config._alert_mail import Envelope
         from ml_pipeline.config._alert_smtp import SmtpServer
@@ -127,15 +131,18 @@ class EmailChannel:
             security=security,
             user=user,
             password_file=password_file,
+            token_file=token_file,
             tls_context=tls_context,
+            say=say,
         )
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> EmailChannel:
+    def from_settings(cls, settings: Settings, say: Callable[[str], None] = lambda _: None) -> EmailChannel:
         """Make the channel that the settings describe.
 
         Args:
             settings: With ``smtp_host`` set.
+            say: Told of each step.
 
         Raises:
             AlertError: As the class does.
@@ -148,6 +155,8 @@ class EmailChannel:
             security=settings.smtp_security,
             user=settings.smtp_user,
             password_file=settings.smtp_password_file,
+            token_file=settings.smtp_oauth_token_file,
+            say=say,
         )
 
     def send(self, message: AlertMessage) -> None:

@@ -118,7 +118,6 @@ def _moment(message: AlertMessage) -> float:
 def _page(message: AlertMessage, domain: str) -> tuple[str, dict[str, bytes]]:
     whole, rest = ordered(message)
     pictures: dict[str, bytes] = {}
-    over = _OVER if message.reason == "resolved" else None
     parts = [_NOTE.format(escape(one_line(each))) for each in (message.note, reason(message)) if each]
     for alert in whole:
         course = course_of(alert.details)
@@ -127,7 +126,8 @@ def _page(message: AlertMessage, domain: str) -> tuple[str, dict[str, bytes]]:
             content_id = f"{len(pictures)}.{message.delivery_id}@{domain}"
             pictures[content_id] = draw(course)
             image = _IMAGE.format(escape(content_id), escape(course.words()), WIDTH // 2, HEIGHT // 2)
-        parts.append(_section(alert, over or _COLOURS[alert.severity], image))
+        is_over = "resolved" in (message.reason, alert.state)
+        parts.append(_section(alert, _OVER if is_over else _COLOURS[alert.severity], image))
     parts += [_LINE.format(_COLOURS[alert.severity], escape(line(alert))) for alert in rest]
     return _PAGE.format("\n".join(parts)), pictures
 

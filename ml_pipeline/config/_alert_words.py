@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ml_pipeline.config._alert_course import LIMIT, SERIES, course_of
 from ml_pipeline.config._alert_records import SEVERITIES, STACKTRACE, bounded_text
-from ml_pipeline.config._encoding import encode, one_line, rfc3339
+from ml_pipeline.config._encoding import dumps, one_line, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,6 +90,7 @@ def facts(alert: Alert) -> Iterator[tuple[str, str]]:
     course = course_of(alert.details)
     shown = {
         "Severity": alert.severity,
+        "State": "resolved" if alert.state == "resolved" else "",
         "Alert": alert.name,
         "Kind": alert.kind,
         "Pipeline": alert.pipeline,
@@ -112,7 +113,7 @@ def facts(alert: Alert) -> Iterator[tuple[str, str]]:
     drawn = (SERIES, LIMIT) if course else ()
     for name, value in alert.details.items():
         if name != STACKTRACE and name not in drawn:
-            yield one_line(name), one_line(value) if isinstance(value, str) else encode(value).decode()
+            yield one_line(name), one_line(value) if isinstance(value, str) else dumps(value).decode()
 
 
 def trace(alert: Alert) -> str:
