@@ -45,6 +45,9 @@ class AlertSettings(CoreSettings):
     alert_cooldown_seconds: float = Field(
         300.0, ge=0, description="How long a repeat of an alert is held back and counted."
     )
+    alert_digest: Literal["off", "daily", "weekly"] = Field(
+        "off", description="Whether what was raised in a day or a week, in UTC, is summed up in a mail at its end."
+    )
 
     alert_rules_file: Path | None = Field(
         None, description="YAML file with alert rules of your own, routes and limits of the channels."

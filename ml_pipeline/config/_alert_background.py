@@ -1,26 +1,39 @@
-"""What an alert manager does off the caller's thread: deliveries, and the history file."""
+"""What an alert manager does off the caller's thread: deliveries, the counts of repeats, and the history file."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ml_pipeline import _runtime
 from ml_pipeline.config._alert_channels import EmailChannel
+from ml_pipeline.config._alert_cooldowns import Cooldowns
 from ml_pipeline.config._alert_delivery import Deliverer
 from ml_pipeline.config._alert_history import NEWEST, HistoryFile
+from ml_pipeline.config._alert_upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ml_pipeline.config._alert_channels import AlertChannel
     from ml_pipeline.config._alert_delivery import DeliveryHook
+    from ml_pipeline.config._alert_records import Alert
     from ml_pipeline.config._alert_store import AlertStore
+    from ml_pipeline.config._events import AlertState
     from ml_pipeline.settings import Settings
 
-__all__ = ["AlertBackground", "open_store"]
+__all__ = ["AlertBackground", "Publish", "open_store"]
 
 _FOLDER: Final = "alerts"
 _OUTBOX: Final = "outbox.db"
+_DAY_SECONDS: Final = 86_400.0
+
+
+class Publish(Protocol):
+    """Publishes what happened to an alert."""
+
+    def __call__(self, alert: Alert, state: AlertState, *, reason: str = "", count: int = 1) -> None:
+        """Say that *alert* is in *state* now."""
+        ...
 
 
 def open_store(settings: Settings) -> AlertStore:
@@ -31,7 +44,7 @@ def open_store(settings: Settings) -> AlertStore:
 
 
 class AlertBackground:
-    """The deliverer and the history file of one manager, opened and closed together.
+    """The deliverer, the cooldowns and the history file of one manager, opened and closed together.
 
     Opening one resumes what an earlier process left undelivered.
 
@@ -41,6 +54,7 @@ class AlertBackground:
         channels: Where alerts are delivered; None for what the settings say.
         clock: Seconds since the Unix epoch.
         on_delivery: Told of each attempt to deliver.
+        publish: Told of what happens to alerts meanwhile.
         is_shared: Whether the store is the one that the settings name, which has a history file.
     """
 
@@ -52,16 +66,31 @@ class AlertBackground:
         *,
         clock: Callable[[], float],
         on_delivery: DeliveryHook,
+        publish: Publish,
         is_shared: bool,
     ) -> None:
         self._history: HistoryFile | None = None
+        self._store = store
+        self._publish = publish
+        channels = _configured(settings) if channels is None else channels
+        upkeep = Upkeep(
+            store,
+            tuple(channel.name for channel in channels),
+            self.channels_of,
+            clock=clock,
+            publish=publish,
+            digest=settings.alert_digest,
+            keep_seconds=settings.log_retention_days * _DAY_SECONDS,
+        )
         self._deliverer = Deliverer(
             store,
-            _configured(settings) if channels is None else channels,
+            channels,
             clock=clock,
             on_delivery=on_delivery,
             timeout_seconds=settings.smtp_timeout_seconds,
+            upkeep=upkeep.run,
         )
+        self.cooldowns = Cooldowns(self._hold, clock=clock)
         folder = settings.data_dir / _FOLDER
         if is_shared:
             self._history = HistoryFile(
@@ -70,9 +99,8 @@ class AlertBackground:
         if not is_shared or (folder / _OUTBOX).exists():  # looking for leftovers makes no store where there is none
             self.wake()
 
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Names of the channels."""
+    def channels_of(self, alert: Alert) -> tuple[str, ...]:
+        """Name the channels that an alert goes to."""
         return self._deliverer.channels
 
     def wake(self) -> None:
@@ -86,16 +114,26 @@ class AlertBackground:
             self._history.touch()
 
     def flush(self, timeout_seconds: float) -> bool:
-        """Write the history and deliver what is due; see `Deliverer.flush`."""
+        """Write the counts and the history, and deliver what is due; see `Deliverer.flush`."""
+        self.cooldowns.write()
         if self._history is not None:
             self._history.flush()
         return self._deliverer.flush(timeout_seconds)
 
     def close(self) -> None:
-        """Write the history first, for it needs no server; then deliver for as long as that may take."""
+        """Write the counts and the history first, which need no server; then deliver for as long as that may take."""
+        self.cooldowns.close()
         if self._history is not None:
             self._history.close()
         self._deliverer.close()
+
+    def _hold(self, alert_id: str, count: int, last: float) -> bool:
+        alert = self._store().hold(alert_id, count, time=last)
+        if alert is None:
+            return False
+        self._publish(alert, "suppressed", reason="cooldown", count=count)
+        self.wake()  # it may have been said often enough to escalate
+        return alert.state != "resolved"
 
 
 def _configured(settings: Settings) -> Sequence[AlertChannel]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _alert_occurrences as _occurrences
 from ml_pipeline.config import _context
-from ml_pipeline.config._alert_occurrences import number
+from ml_pipeline.config._alert_occurrences import number, repeat_key
 from ml_pipeline.config._alert_records import SEVERITIES, Occurrence, bounded_text
 from ml_pipeline.config._failures import error_info, failed_operation
 from ml_pipeline.errors import AlertError, closest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from ml_pipeline.config._events import Severity
 
@@ -47,6 +48,10 @@ class AlertCalls:
         """Raise the alert that an occurrence calls for; see `AlertManager.say`."""
         raise NotImplementedError
 
+    def _held(self, key: Hashable) -> str:
+        """Count what has this key, where it is known to repeat an alert in its cooldown, and return that one's id."""
+        raise NotImplementedError
+
     @_guarded
     def alert_processing_failure(
         self,
@@ -74,9 +79,13 @@ class AlertCalls:
         Raises:
             AlertError: Only with ``ML_PIPELINE_STRICT=1``, if the severity is unknown.
         """
-        given = {"operation": operation, "model": model, "error": error_info(error)}
-        given["operation_id"] = operation_id or failed_operation(error)
-        return self._called("processing_failure", severity, "", details, **given)
+        operation_id = operation_id or failed_operation(error)
+        failure = type(error).__name__ if isinstance(error, BaseException) else ""
+        key = repeat_key("processing_failure", severity, operation, model, failure, operation_id or "", error=error)
+        if key is not None and (held := self._held(key)):
+            return held
+        given = {"operation": operation, "operation_id": operation_id, "model": model, "error": error_info(error)}
+        return self._called("processing_failure", severity, "", details, key=key, **given)
 
     @_guarded
     def alert_resource_threshold(
@@ -102,10 +111,13 @@ class AlertCalls:
         Returns:
             The alert's id; this returns and raises as `alert_processing_failure` does.
         """
+        key = repeat_key("resource_threshold", severity, resource)
+        if key is not None and (held := self._held(key)):
+            return held
         shown = f" ({bounded_text(unit)})" if unit else ""
         message = f"{bounded_text(resource)} is {number(value)}, threshold {number(threshold)}{shown}"
         facts = {"value": value, "threshold": threshold, "unit": unit or None}
-        return self._judged("resource_threshold", severity, message, {**facts, **details}, feature=resource)
+        return self._judged("resource_threshold", severity, message, {**facts, **details}, key=key, feature=resource)
 
     @_guarded
     def alert_data_quality(
@@ -133,11 +145,14 @@ class AlertCalls:
         Returns:
             The alert's id; this returns and raises as `alert_processing_failure` does.
         """
+        key = repeat_key("data_quality", severity, check, dataset)
+        if key is not None and (held := self._held(key)):
+            return held
         judged = f"{bounded_text(dataset)}: {bounded_text(check)}" if dataset else check
         rows = "" if failed is None else f" for {number(failed)}" + ("" if total is None else f" of {number(total)}")
         facts = {"check": check, "dataset": dataset or None, "failed": failed, "total": total}
         message = message or f"{bounded_text(judged)} failed{rows}"
-        return self._judged("data_quality", severity, message, {**facts, **details}, feature=judged)
+        return self._judged("data_quality", severity, message, {**facts, **details}, key=key, feature=judged)
 
     @_guarded
     def alert_model_performance(
@@ -163,9 +178,12 @@ class AlertCalls:
         Returns:
             The alert's id; this returns and raises as `alert_processing_failure` does.
         """
+        key = repeat_key("model_performance", severity, model, metric)
+        if key is not None and (held := self._held(key)):
+            return held
         message = f"{bounded_text(model)}: {bounded_text(metric)} is {number(value)}, threshold {number(threshold)}"
         details = {"value": value, "threshold": threshold, **details}
-        return self._judged("model_performance", severity, message, details, model=model, feature=metric)
+        return self._judged("model_performance", severity, message, details, key=key, model=model, feature=metric)
 
     @_guarded
     def alert_data_drift(
@@ -192,17 +210,23 @@ class AlertCalls:
             The alert's id; this returns and raises as `alert_processing_failure` does.
         """
         single = features if isinstance(features, str) else ""
+        key = repeat_key("data_drift", severity, model, single)
+        if key is not None and (held := self._held(key)):
+            return held
         names = [single] if single else list(features)
         facts = {"features": names, "effect": effect, "batch": batch or None, **details}
         message = _occurrences.drift_message(model, names, batch)
-        return self._judged("data_drift", severity, message, facts, operation="", model=model, feature=single)
+        return self._judged("data_drift", severity, message, facts, key=key, operation="", model=model, feature=single)
 
-    def _judged(self, kind: str, severity: str, message: str, details: dict[str, Any], **more: Any) -> str:
+    def _judged(self, kind: str, severity: Severity, message: str, details: dict[str, Any], **more: Any) -> str:
         return self._called(kind, severity, message, details, **{"operation": _context.operation.get(), **more})
 
-    def _called(self, kind: str, severity: str, message: str, details: dict[str, Any], **more: Any) -> str:
+    def _called(
+        self, kind: str, severity: Severity, message: str, details: dict[str, Any], *, key: Hashable, **more: Any
+    ) -> str:
         given: Severity = severity if severity in SEVERITIES else "warning"
-        alert_id = self.say(_occurrences.from_call(kind, given, message, details, time=self._clock(), **more))
+        said = _occurrences.from_call(kind, given, message, details, time=self._clock(), **more)
+        alert_id = self.say(replace(said, key=key))
         if given != severity:
             with _runtime.guard(_SINK):
                 raise AlertError("a severity must be one of the known ones", severity, closest(severity, SEVERITIES))

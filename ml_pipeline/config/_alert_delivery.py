@@ -38,7 +38,7 @@ _LEASE_TIMEOUTS: Final = 3  # a channel that keeps to its time needs one
 _MOST_ERROR_CHARACTERS: Final = 500
 
 DeliveryHook: TypeAlias = Callable[[str, str, float], None]
-"""Told of each attempt: channel, result (``sent``, ``failed`` or ``dead``), seconds since the alert was raised."""
+"""Told of each attempt: channel, result (``sent``, ``failed`` or ``dead``), seconds since the first alert in it."""
 
 
 def count_delivery(channel: str, result: str, seconds: float) -> None:
@@ -51,7 +51,7 @@ def count_delivery(channel: str, result: str, seconds: float) -> None:
 class Deliverer:
     """Delivers at least once: what one process leaves undone, another, or the next start, takes up.
 
-    Thread-safe. One alert at a time is on its way from this object, and the store's leases keep other processes from
+    Thread-safe. One message at a time is on its way from this object, and the store's leases keep other processes from
     sending it too. A delivery that fails is tried again after 2 s, 4 s, and so on up to an hour, each shortened by up
     to half at random, so that many processes do not come back at once.
 
@@ -61,6 +61,8 @@ class Deliverer:
         clock: Seconds since the Unix epoch.
         on_delivery: Told of each attempt.
         timeout_seconds: How long one attempt, and the end of the process, may take.
+        upkeep: Run before each look into the outbox; returns when to run it again, in seconds since the Unix epoch, or
+            None.
         jitter: Returns a random number from 0 to 1.
     """
 
@@ -72,6 +74,7 @@ class Deliverer:
         clock: Callable[[], float],
         on_delivery: DeliveryHook,
         timeout_seconds: float,
+        upkeep: Callable[[], float | None] = lambda: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
@@ -79,6 +82,7 @@ class Deliverer:
         self._clock = clock
         self._on_delivery = on_delivery
         self._timeout_seconds = timeout_seconds
+        self._upkeep = upkeep
         self._jitter = jitter
         self._worker = Worker("alerting")
         self._one_at_a_time = threading.Lock()
@@ -91,11 +95,10 @@ class Deliverer:
 
     def wake(self) -> None:
         """Have what is due delivered in the background, once what else is said about it has been gathered."""
-        if self._channels:
-            self._worker.submit("deliver", self._deliver, delay_seconds=_GATHER_SECONDS)
+        self._worker.submit("deliver", self._deliver, delay_seconds=_GATHER_SECONDS)
 
     def flush(self, timeout_seconds: float) -> bool:
-        """Deliver what is due now, on the caller's thread.
+        """Deliver what is due now or only waits to share a message, on the caller's thread.
 
         Args:
             timeout_seconds: When to give up.
@@ -107,7 +110,8 @@ class Deliverer:
         if not self._one_at_a_time.acquire(timeout=max(timeout_seconds, 0.0)):
             return False
         try:
-            return self._drain(until)
+            self._upkeep()
+            return self._drain(until, early=True)
         finally:
             self._one_at_a_time.release()
 
@@ -120,17 +124,19 @@ class Deliverer:
         pause: float | None = _OUTBOX_RETRY_SECONDS  # unless the outbox can be read, and tells better
         try:
             with self._one_at_a_time:
-                self._drain(math.inf)
-            due = self._store().next_due(self.channels)
+                times = [self._upkeep()]
+                self._drain(math.inf, early=self._until != math.inf)
+            times.append(self._store().next_due(self.channels))
+            due = min((each for each in times if each is not None), default=None)
             pause = None if due is None else max(due - self._clock(), 0.0)
         finally:
             if pause is not None and self._until == math.inf:
                 self._worker.submit("deliver", self._deliver, delay_seconds=pause)
 
-    def _drain(self, until: float) -> bool:
+    def _drain(self, until: float, *, early: bool) -> bool:
         lease_seconds = _LEASE_TIMEOUTS * self._timeout_seconds + _LEASE_MARGIN_SECONDS
         while (left := min(until, self._until) - time.monotonic()) > 0:
-            delivery = self._store().claim(self.channels, time=self._clock(), lease_seconds=lease_seconds)
+            delivery = self._store().claim(self.channels, time=self._clock(), lease_seconds=lease_seconds, early=early)
             if delivery is None:
                 return True
             self._attempt(delivery, min(left, self._timeout_seconds))
@@ -138,14 +144,18 @@ class Deliverer:
 
     def _attempt(self, delivery: Delivery, timeout_seconds: float) -> None:
         message = AlertMessage(
-            delivery_id=delivery.delivery_id, alerts=(delivery.alert,), timeout_seconds=timeout_seconds
+            delivery_id=delivery.delivery_id,
+            alerts=delivery.alerts,
+            reason=delivery.reason,
+            timeout_seconds=timeout_seconds,
+            note=_note(delivery),
         )
         _, failed = _runtime.attempt(self._channels[delivery.channel].send, message)
         result = "sent" if failed is None else self._failed(delivery, failed)
         if failed is None:
             self._store().settle(delivery.delivery_id, "sent", time=self._clock())
         with _runtime.guard("alerting"):
-            self._on_delivery(delivery.channel, result, max(self._clock() - delivery.alert.time, 0.0))
+            self._on_delivery(delivery.channel, result, max(self._clock() - delivery.queued, 0.0))
 
     def _failed(self, delivery: Delivery, failed: Exception) -> str:
         _runtime.telemetry_error("alerting", failed)
@@ -163,3 +173,10 @@ class Deliverer:
     def _pause_seconds(self, attempt: int) -> float:
         longest = min(FIRST_RETRY_SECONDS * 2.0 ** (attempt - 1), LONGEST_RETRY_SECONDS)
         return longest * (1 - self._jitter() / 2)
+
+
+def _note(delivery: Delivery) -> str:
+    if not delivery.more:
+        return delivery.note
+    rest = f"{delivery.more} more alerts are not shown here: see `ml-pipeline alerts list`."
+    return f"{delivery.note} {rest}".strip()

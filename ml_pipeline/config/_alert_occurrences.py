@@ -10,6 +10,8 @@ from ml_pipeline.config import _context
 from ml_pipeline.config._alert_names import alert_name
 from ml_pipeline.config._alert_records import (
     MOST_MESSAGE_CHARACTERS,
+    MOST_NAME_CHARACTERS,
+    SEVERITIES,
     STACKTRACE,
     Alert,
     Occurrence,
@@ -17,12 +19,13 @@ from ml_pipeline.config._alert_records import (
     bounded_text,
 )
 from ml_pipeline.config._events import AlertEvent, ErrorInfo
+from ml_pipeline.config._failures import message_of
 from ml_pipeline.config._ids import new_id
 from ml_pipeline.config._redaction import current
 from ml_pipeline.config._routes import OPERATIONS, OTHERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from ml_pipeline.config._events import AlertState, DriftEvent, OperationEvent, Severity
 
@@ -34,6 +37,7 @@ __all__ = [
     "from_operation",
     "left",
     "number",
+    "repeat_key",
     "to_event",
 ]
 
@@ -181,13 +185,42 @@ def from_call(
     )
 
 
-def to_event(alert: Alert, state: AlertState, reason: str = "") -> AlertEvent:
+def repeat_key(kind: str, severity: str, *identity: str, error: object = None) -> Hashable:
+    """Make what tells a repeat of a call, at the cost of a few look-ups.
+
+    Args:
+        kind: Of the alert.
+        severity: How bad it is.
+        *identity: Everything given that is part of the alert's identity.
+        error: What went wrong, where that was given.
+
+    Returns:
+        Equal for two calls of which the second adds nothing to the first, in whatever words it is said; None where that
+        takes a closer look.
+    """
+    if severity not in SEVERITIES or left.get() is not None:  # a failure that leaves a block may be known by it
+        return None
+    for part in identity:
+        if type(part) is not str or len(part) > MOST_NAME_CHARACTERS:
+            return None
+    around = block.get()
+    here = (_context.operation.get(), _context.operation_id.get(), _context.run_id.get(), around)
+    # The operations around it will know the failure by its words, where it is not said of the operation it is said in.
+    words = message_of(error) if isinstance(error, BaseException) else error
+    told = words if error is not None and (around or identity[-1] not in ("", here[1])) else None
+    if told is not None and (type(told) is not str or len(told) > MOST_MESSAGE_CHARACTERS):
+        return None
+    return (kind, severity, identity, here, told)
+
+
+def to_event(alert: Alert, state: AlertState, reason: str = "", count: int = 1) -> AlertEvent:
     """Describe what happened to an alert.
 
     Args:
         alert: The alert as it stands now.
         state: What happened.
         reason: Why it was held back.
+        count: How many times.
     """
     return AlertEvent(
         time=alert.last_time,
@@ -207,6 +240,7 @@ def to_event(alert: Alert, state: AlertState, reason: str = "") -> AlertEvent:
         # The traceback stands on the operation's own line.
         details={name: value for name, value in alert.details.items() if name != STACKTRACE},
         reason=reason,
+        count=count,
     )
 
 

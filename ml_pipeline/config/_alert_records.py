@@ -12,13 +12,14 @@ from ml_pipeline.config._redaction import current
 from ml_pipeline.errors import AlertError, closest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
 __all__ = [
     "SEVERITIES",
     "Alert",
     "AlertSummary",
     "Delivery",
+    "DeliveryReason",
     "DeliveryState",
     "Occurrence",
     "Outcome",
@@ -33,7 +34,12 @@ __all__ = [
 ]
 
 AlertRecordState = Literal["raised", "refined", "resolved"]
-DeliveryState = Literal["pending", "sent", "dead"]
+DeliveryState = Literal["pending", "sent", "dead", "covered"]
+"""``covered`` is what need not be sent any more, because something else has said it."""
+
+DeliveryReason = Literal["firing", "resolved", "escalated", "digest"]
+"""Why a message is sent: alerts were raised, are over, have become critical; or a while is summed up."""
+
 Outcome = Literal["raised", "suppressed", "refined", "implied"]
 """``implied`` is the failure of an operation whose cause, a failure inside it, is an alert already."""
 
@@ -138,6 +144,7 @@ class Occurrence:
         cooldown_seconds: How long its repeats are held back; None for the setting.
         escalate_after: The alert becomes critical when it was said so often; None for never.
         escalate_seconds: It becomes critical after so long without being resolved or acknowledged; None for never.
+        key: What has the same key as one that was held back is held back without asking the store; None for nothing.
     """
 
     alert: Alert
@@ -148,6 +155,7 @@ class Occurrence:
     cooldown_seconds: float | None = None
     escalate_after: int | None = None
     escalate_seconds: float | None = None
+    key: Hashable = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,19 +173,32 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One alert on its way through one channel.
+    """Alerts of one group on their way through one channel, in one message.
 
     Attributes:
         delivery_id: Stays the same from attempt to attempt.
         channel: Name of the channel.
         attempt: Which attempt this is, counted from 1.
-        alert: What to deliver, as it stands now.
+        alerts: What to deliver, as it stands now, the most severe first; the same alerts at each attempt.
+        reason: Why.
+        queued: Since when the first of them has been waiting, in seconds since the Unix epoch.
+        more: How many alerts it has beside those, too many for one message.
+        note: A sentence for the top; empty for none.
     """
 
     delivery_id: str
     channel: str
     attempt: int
-    alert: Alert
+    alerts: tuple[Alert, ...]
+    reason: DeliveryReason = "firing"
+    queued: float = 0.0
+    more: int = 0
+    note: str = ""
+
+    @property
+    def alert(self) -> Alert:
+        """The first of them."""
+        return self.alerts[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +211,7 @@ class AlertSummary:
         by_kind: How many of each kind.
         by_severity: How many of each severity.
         held_back: Repeats of them that the cooldown held back.
-        deliveries: How many of their deliveries are ``pending``, ``sent`` or ``dead``, by channel.
+        deliveries: How many of their deliveries are ``pending``, ``sent``, ``dead`` or ``covered``, by channel.
     """
 
     since: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from ml_pipeline.config._alert_records import (
     Alert,
     AlertSummary,
-    Delivery,
     DeliveryState,
     Occurrence,
     Recorded,
@@ -17,8 +17,8 @@ from ml_pipeline.config._alert_records import (
     merged,
     repeated,
 )
-from ml_pipeline.config._alert_sqlite_base import COLUMNS, AlertDatabase, alert_of, as_json, values_of
-from ml_pipeline.config._ids import new_id
+from ml_pipeline.config._alert_sqlite_base import COLUMNS, alert_of, as_json, values_of
+from ml_pipeline.config._alert_sqlite_upkeep import SqliteUpkeep
 
 if TYPE_CHECKING:
     import sqlite3
@@ -89,21 +89,13 @@ SELECT :place, :alert_id, :failure, :error_type, :time WHERE NOT EXISTS (
 """
 _FORGET_PLACES: Final = "DELETE FROM places WHERE sequence <= (SELECT max(sequence) FROM places) - ?"
 
-_ADD_DELIVERY: Final = """
-INSERT INTO deliveries (delivery_id, alert_id, channel, state, attempts, due, lease_until, error)
-VALUES (?, ?, ?, 'pending', 0, ?, 0, '')
+_COUNT_ALERTS: Final = """
+SELECT kind, severity, count(*), sum(held_back) FROM alerts WHERE time >= ? AND time < ? GROUP BY kind, severity
 """
-_MINE: Final = "state = 'pending' AND channel IN (SELECT value FROM json_each(:channels))"
-_DUE: Final = f"""
-SELECT * FROM deliveries WHERE {_MINE} AND due <= :time AND lease_until <= :time ORDER BY due, sequence LIMIT 1
-"""  # noqa: S608 - a constant
-_CLAIM: Final = "UPDATE deliveries SET attempts = attempts + 1, lease_until = ? WHERE delivery_id = ?"
-_SETTLE: Final = """
-UPDATE deliveries SET state = :state, due = :due, lease_until = 0, error = :error,
-    settled = CASE :state WHEN 'pending' THEN NULL ELSE :time END
-WHERE delivery_id = :delivery_id AND (state = 'pending' OR :state = 'sent')
+_COUNT_DELIVERIES: Final = """
+SELECT channel, deliveries.state, count(*) FROM deliveries JOIN alerts USING (alert_id)
+WHERE time >= ? AND time < ? AND reason <> 'digest' GROUP BY channel, deliveries.state
 """
-_NEXT_DUE: Final = f"SELECT min(max(due, lease_until)) FROM deliveries WHERE {_MINE}"  # noqa: S608 - a constant
 
 _CONDITIONS: Final = {
     "kind": "kind = :kind",
@@ -113,7 +105,7 @@ _CONDITIONS: Final = {
 }
 
 
-class SqliteAlertStore(AlertDatabase):
+class SqliteAlertStore(SqliteUpkeep):
     """Alerts and outbox in one SQLite file, which several processes may share; an `AlertStore`."""
 
     def record(self, said: Occurrence, *, channels: Sequence[str], cooldown_seconds: float) -> Recorded:
@@ -163,18 +155,11 @@ class SqliteAlertStore(AlertDatabase):
         statement = f"SELECT * FROM alerts {where} ORDER BY time DESC, sequence DESC LIMIT :limit"  # noqa: S608 - as above
         return [alert_of(row) for row in self._rows(statement, given | {"limit": limit})]
 
-    def summarise(self, since: float) -> AlertSummary:
+    def summarise(self, since: float, until: float = math.inf) -> AlertSummary:
         """See `AlertStore.summarise`."""
         with self._lock:
-            rows = self._rows(
-                "SELECT kind, severity, count(*), sum(held_back) FROM alerts WHERE time >= ? GROUP BY kind, severity",
-                (since,),
-            )
-            sent = self._rows(
-                "SELECT channel, deliveries.state, count(*) FROM deliveries JOIN alerts USING (alert_id) "
-                "WHERE time >= ? GROUP BY channel, deliveries.state",
-                (since,),
-            )
+            rows = self._rows(_COUNT_ALERTS, (since, until))
+            sent = self._rows(_COUNT_DELIVERIES, (since, until))
         by_kind: Counter[str] = Counter()
         by_severity: Counter[str] = Counter()
         for kind, severity, alerts, _ in rows:
@@ -191,32 +176,6 @@ class SqliteAlertStore(AlertDatabase):
             held_back=sum(row[3] for row in rows),
             deliveries=deliveries,
         )
-
-    def claim(self, channels: Sequence[str], *, time: float, lease_seconds: float) -> Delivery | None:
-        """See `AlertStore.claim`."""
-        given = {"channels": as_json(channels), "time": time}
-        if not self._rows(_DUE, given):  # most of the time: no write lock for finding nothing
-            return None
-        with self._transaction():
-            row = next(iter(self._rows(_DUE, given)), None)
-            if row is None:
-                return None
-            self._connection.execute(_CLAIM, (time + lease_seconds, row["delivery_id"]))
-            alert = self._rows("SELECT * FROM alerts WHERE alert_id = ?", (row["alert_id"],))[0]
-        return Delivery(
-            delivery_id=row["delivery_id"], channel=row["channel"], attempt=row["attempts"] + 1, alert=alert_of(alert)
-        )
-
-    def settle(self, delivery_id: str, state: DeliveryState, *, time: float, due: float = 0.0, error: str = "") -> None:
-        """See `AlertStore.settle`."""
-        given = {"delivery_id": delivery_id, "state": state, "time": time, "due": due, "error": error}
-        with self._transaction():
-            self._connection.execute(_SETTLE, given)
-
-    def next_due(self, channels: Sequence[str]) -> float | None:
-        """See `AlertStore.next_due`."""
-        due: float | None = self._rows(_NEXT_DUE, {"channels": as_json(channels)})[0][0]
-        return due
 
     def _belongs_to(self, said: Occurrence, cooldown_seconds: float) -> tuple[sqlite3.Row, bool] | None:
         """Find the alert that an occurrence belongs to, and whether as a failure on its way up."""
@@ -241,17 +200,19 @@ class SqliteAlertStore(AlertDatabase):
         return rows[0] if rows else None
 
     def _resolve(self, row: sqlite3.Row, time: float) -> Alert:
-        self._connection.execute(_RESOLVE, (time, time, row["alert_id"]))
-        return replace(alert_of(row), state="resolved", last_time=time, muted="")
+        alert = replace(alert_of(row), state="resolved", last_time=time, muted="")
+        self._connection.execute(_RESOLVE, (time, time, alert.alert_id))
+        self._queue_resolved(alert, time)
+        return alert
 
     def _raise(self, said: Occurrence, channels: Sequence[str]) -> Recorded:
         values = _values(said)
         self._connection.execute(_SUPERSEDE, values)
-        self._connection.execute(_INSERT, values)
-        self._connection.executemany(
-            _ADD_DELIVERY, [(new_id(), said.alert.alert_id, channel, said.alert.time) for channel in channels]
-        )
-        return Recorded(said.alert, "raised")
+        muted = self._muting(said.alert, said.alert.time)
+        self._connection.execute(_INSERT, values | {"muted": muted})
+        if not muted:
+            self._queue(said.alert, channels, said.alert.time)
+        return Recorded(replace(said.alert, muted=muted), "raised")
 
     def _again(self, row: sqlite3.Row, passing: bool, said: Occurrence) -> Recorded:
         existing, automatic = alert_of(row), bool(row["automatic"])

@@ -104,13 +104,17 @@ _ADDED: Final = MappingProxyType(
                 "pipeline": "TEXT NOT NULL DEFAULT ''",
                 "batch": "TEXT NOT NULL DEFAULT ''",
                 "queued": "REAL NOT NULL DEFAULT 0",
-                "claimed": "REAL",
+                "told": "REAL",
                 "note": "TEXT NOT NULL DEFAULT ''",
             }
         ),
     }
 )
-"""Columns that came after the first version. Each has a default, so that a process of that version can still write."""
+"""Columns that came after the first version. Each has a default, so that a process of that version can still write.
+
+``batch`` is the id of the message that a delivery is part of, empty until that is claimed; ``told`` is since when that
+message has been saying that the alert is open, empty where it was over by then.
+"""
 
 _TAKE_OVER: Final = """
 UPDATE deliveries SET queued = due, batch = CASE attempts WHEN 0 THEN '' ELSE delivery_id END,

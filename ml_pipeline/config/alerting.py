@@ -24,6 +24,7 @@ from ml_pipeline.config import _events
 from ml_pipeline.config._alert_background import AlertBackground, open_store
 from ml_pipeline.config._alert_block import alert_on_failure
 from ml_pipeline.config._alert_calls import AlertCalls
+from ml_pipeline.config._alert_care import AlertCare
 from ml_pipeline.config._alert_channels import AlertChannel, AlertMessage, EmailChannel, refuse_namesakes
 from ml_pipeline.config._alert_delivery import count_delivery
 from ml_pipeline.config._alert_history import NEWEST
@@ -34,7 +35,7 @@ from ml_pipeline.config._events import AlertEvent, DriftEvent, OperationEvent
 from ml_pipeline.errors import AlertError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from ml_pipeline.config._alert_delivery import DeliveryHook
     from ml_pipeline.config._alert_store import AlertStore
@@ -56,7 +57,7 @@ __all__ = [
 _SINK: Final = "alerting"
 
 
-class AlertManager(AlertCalls, RuleCalls):
+class AlertManager(AlertCalls, AlertCare, RuleCalls):
     """Raises alerts, holds back repeats, keeps the history, and has alerts delivered.
 
     Thread-safe, and processes may share a store: cooldown and deliveries hold across them. Making one opens nothing.
@@ -90,7 +91,8 @@ class AlertManager(AlertCalls, RuleCalls):
             if store is not None
             else _runtime.Lazy(open_store, lambda opened: opened.close())
         )
-        options: Any = {"clock": clock, "on_delivery": on_delivery, "is_shared": store is None}
+        options: Any = {"clock": clock, "on_delivery": on_delivery, "publish": self._publish}
+        options["is_shared"] = store is None
         self._background: _runtime.Lazy[AlertBackground] = _runtime.Lazy(
             lambda settings: AlertBackground(settings, self._store.get, channels, **options),
             AlertBackground.close,
@@ -120,12 +122,14 @@ class AlertManager(AlertCalls, RuleCalls):
         """
         with _runtime.guard(_SINK):
             check_filters(limit, severity, state)
+            self._write_counts()
             return self._store.get().find(limit=limit, kind=kind, severity=severity, since=since, state=state)
         return []
 
     def active(self) -> list[Alert]:
         """Return the alerts that nobody has resolved, newest first; of one identity, only the latest."""
         with _runtime.guard(_SINK):
+            self._write_counts()
             return self._store.get().find(limit=NEWEST, only_active=True)
         return []
 
@@ -190,6 +194,7 @@ class AlertManager(AlertCalls, RuleCalls):
         """
         since = self._clock() - period_seconds
         with _runtime.guard(_SINK):
+            self._write_counts()
             return self._store.get().summarise(since)
         return AlertSummary(since=since, alerts=0, by_kind={}, by_severity={}, held_back=0, deliveries={})
 
@@ -232,28 +237,50 @@ class AlertManager(AlertCalls, RuleCalls):
         Returns:
             The alert's id; that of an earlier alert where this adds to it, or is held back by its cooldown.
         """
-        said = occurrence
-        recorded = Recorded(said.alert, "raised")  # where the store fails, log and metrics still learn of it
+        recorded = Recorded(occurrence.alert, "raised")  # where the store fails, log and metrics still learn of it
         with _runtime.guard(_SINK):
-            background, cooldown = self._background.get(), _runtime.settings().alert_cooldown_seconds
-            recorded = self._store.get().record(said, channels=background.channels, cooldown_seconds=cooldown)
-            if recorded.outcome == "raised":
-                background.wake()
-            elif recorded.outcome != "implied":
-                background.touch()
-        alert_id = recorded.alert.alert_id
+            recorded = self._record(occurrence)
+        alert = recorded.alert
         if recorded.outcome == "suppressed":
-            self._publish(replace(said.alert, alert_id=alert_id), "suppressed", reason="cooldown")
+            self._publish(replace(occurrence.alert, alert_id=alert.alert_id), "suppressed", reason="cooldown")
         elif recorded.outcome != "implied":
-            self._publish(recorded.alert, recorded.outcome)
-        return alert_id
+            self._publish(alert, recorded.outcome)
+        if recorded.outcome == "raised" and alert.muted:
+            self._publish(alert, "suppressed", reason=alert.muted)
+        return alert.alert_id
+
+    def _record(self, said: Occurrence) -> Recorded:
+        background = self._background.get()
+        cooldown = said.cooldown_seconds
+        if cooldown is None:
+            cooldown = _runtime.settings().alert_cooldown_seconds
+        channels = background.channels_of(said.alert)
+        recorded = self._store.get().record(said, channels=channels, cooldown_seconds=cooldown)
+        if recorded.outcome == "suppressed" and said.key is not None:
+            background.cooldowns.learn(said.key, recorded.alert, cooldown)
+        if recorded.outcome == "raised" or said.escalate_after is not None:
+            background.wake()
+        elif recorded.outcome != "implied":
+            background.touch()
+        return recorded
+
+    def _held(self, key: Hashable) -> str:
+        background = self._background.peek()
+        return "" if background is None else background.cooldowns.held(key)
+
+    def _write_counts(self) -> None:
+        background = self._background.peek()
+        if background is not None:
+            background.cooldowns.write()
 
     def _resolved(self, alert: Alert) -> None:
-        self._background.get().touch()
+        background = self._background.get()
+        background.cooldowns.forget(alert.alert_id)
+        background.wake()  # there is a notice to deliver, and what the alert muted
         self._publish(alert, "resolved")
 
-    def _publish(self, alert: Alert, state: AlertState, *, reason: str = "") -> None:
-        (self._bus or _events.DEFAULT_BUS).publish(_occurrences.to_event(alert, state, reason))
+    def _publish(self, alert: Alert, state: AlertState, *, reason: str = "", count: int = 1) -> None:
+        (self._bus or _events.DEFAULT_BUS).publish(_occurrences.to_event(alert, state, reason, count))
 
 
 alert_manager: Final = AlertManager()

@@ -50,6 +50,8 @@ _MOST_PIPELINES: Final = 20
 _MOST_ACTIVE_ALERTS: Final = 10_000
 
 _ENDS: Final = ("complete", "fail", "cancel", "abandon")
+_STILL_OPEN: Final = ("refined", "acknowledged", "escalated")
+_SUPPRESSED_BECAUSE: Final = ("cooldown", "silence", "inhibition")
 _ALERT_KINDS: Final = ("processing_failure", "resource_threshold", "data_quality", "model_performance", "data_drift")
 _SEVERITIES: Final = ("info", "warning", "critical")
 _VERDICTS: Final = ("drift", "no_drift", "insufficient_data")
@@ -182,7 +184,8 @@ class PipelineMetrics:
             for kind in _ALERT_KINDS:
                 self._child("alerts_total", pipeline, kind, severity)
             self._child("alerts_active", pipeline, severity)
-        self._child("alerts_suppressed_total", pipeline, "cooldown")
+        for reason in _SUPPRESSED_BECAUSE:
+            self._child("alerts_suppressed_total", pipeline, reason)
         for verdict in _VERDICTS:
             self._child("drift_checks_total", pipeline, verdict)
 
@@ -286,7 +289,7 @@ class PipelineMetrics:
         if event.state == "raised":
             self._child("alerts_total", event.pipeline, event.kind, event.severity).inc()
         elif event.state == "suppressed":
-            self._child("alerts_suppressed_total", event.pipeline, event.reason).inc()
+            self._child("alerts_suppressed_total", event.pipeline, event.reason).inc(event.count)
         if event.state != "suppressed":
             self._track(event)
 
@@ -297,7 +300,7 @@ class PipelineMetrics:
         if event.state == "raised":
             self._no_longer_active(self._latest.get(identity, ""))
         begins = event.state == "raised" and len(self._active) < _MOST_ACTIVE_ALERTS
-        if begins or (event.state == "refined" and known):
+        if begins or (event.state in _STILL_OPEN and known):
             self._active[event.alert_id], self._latest[identity] = (event.severity, identity), event.alert_id
             self._child("alerts_active", event.pipeline, event.severity).inc()
 

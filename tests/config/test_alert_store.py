@@ -11,10 +11,12 @@ import pytest
 
 from ml_pipeline.config._alert_sqlite import SqliteAlertStore
 from ml_pipeline.config._alert_store import AlertStore
+from ml_pipeline.testing.alert_outbox_contract import AlertOutboxContract
 from ml_pipeline.testing.alert_store_contract import AlertStoreContract, record, said
+from ml_pipeline.testing.alert_upkeep_contract import AlertUpkeepContract
 
 
-class TestInMemory(AlertStoreContract):
+class TestInMemory(AlertStoreContract, AlertOutboxContract, AlertUpkeepContract):
     """The store in memory."""
 
     @pytest.fixture
@@ -25,7 +27,7 @@ class TestInMemory(AlertStoreContract):
         store.close()
 
 
-class TestInFile(AlertStoreContract):
+class TestInFile(AlertStoreContract, AlertOutboxContract, AlertUpkeepContract):
     """The store in a file, which several processes may open."""
 
     @pytest.fixture
@@ -72,7 +74,7 @@ class TestInFile(AlertStoreContract):
         """Four deliverers that race share a hundred deliveries without a double."""
         stores = [opened() for _ in range(4)]
         for index in range(50):
-            record(stores[0], said(operation=f"o{index}"), "email")
+            record(stores[0], said(pipeline=f"p{index}"), "email")
         with ThreadPoolExecutor(4) as pool:
             claims = list(
                 pool.map(lambda index: stores[index % 4].claim(("email",), time=1000.0, lease_seconds=9.0), range(100))

@@ -1,0 +1,146 @@
+"""The outbox of the embedded alert store: messages of one or several alerts, each for whoever claims it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ml_pipeline.config._alert_records import Delivery
+from ml_pipeline.config._alert_sqlite_base import AlertDatabase, alert_of, as_json
+from ml_pipeline.config._ids import new_id
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from ml_pipeline.config._alert_records import Alert, DeliveryReason, DeliveryState
+
+__all__ = ["GROUP_SECONDS", "MOST_IN_A_MESSAGE", "SqliteOutbox"]
+
+GROUP_SECONDS: Final = 30.0
+"""What is raised so soon after the last message of its group shares the next one, which so long after that is due."""
+
+MOST_IN_A_MESSAGE: Final = 100
+"""Alerts; the rest is counted."""
+
+_QUEUE: Final = """
+INSERT INTO deliveries
+    (delivery_id, alert_id, channel, state, attempts, due, lease_until, error, reason, pipeline, queued, note)
+VALUES (?, ?, ?, 'pending', 0, ?, 0, '', ?, ?, ?, ?)
+"""
+_LAST: Final = "SELECT last FROM groups WHERE channel = ? AND pipeline = ? AND reason = ?"
+_MINE: Final = "state = 'pending' AND channel IN (SELECT value FROM json_each(:channels))"
+_DUE: Final = f"""
+SELECT * FROM deliveries WHERE {_MINE} AND (due <= :time OR (:early AND batch = '')) AND lease_until <= :time
+ORDER BY due, sequence LIMIT 1
+"""  # noqa: S608 - a constant
+_GATHER: Final = """
+UPDATE deliveries SET batch = :batch, told = CASE
+    (SELECT state FROM alerts WHERE alerts.alert_id = deliveries.alert_id) WHEN 'resolved' THEN NULL ELSE :time END
+WHERE state = 'pending' AND batch = '' AND channel = :channel AND pipeline = :pipeline AND reason = :reason
+"""
+_SET_LAST: Final = "INSERT OR REPLACE INTO groups (channel, pipeline, reason, last) VALUES (?, ?, ?, ?)"
+_CLAIM: Final = """
+UPDATE deliveries SET attempts = attempts + 1, lease_until = :until
+WHERE batch = :batch AND state = 'pending'
+"""
+_SAID: Final = """
+SELECT alerts.* FROM deliveries JOIN alerts USING (alert_id) WHERE batch = :batch
+ORDER BY CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, alerts.sequence LIMIT :most
+"""
+_BATCH: Final = """
+SELECT count(*) AS said, min(queued) AS queued, max(note) AS note, max(attempts) AS attempt
+FROM deliveries WHERE batch = :batch
+"""
+_SETTLE: Final = """
+UPDATE deliveries SET state = :state, due = :due, lease_until = 0, error = :error,
+    settled = CASE :state WHEN 'pending' THEN NULL ELSE :time END
+WHERE batch = :batch AND (state = 'pending' OR :state = 'sent')
+"""
+# What the message could not say: that the alert was resolved while it was on its way.
+_RESOLVED_SINCE: Final = """
+SELECT alerts.* FROM deliveries JOIN alerts USING (alert_id)
+WHERE batch = :batch AND reason IN ('firing', 'escalated') AND alerts.state = 'resolved'
+    AND alerts.resolved_time >= deliveries.told
+"""
+_HEARD: Final = """
+SELECT DISTINCT channel FROM deliveries
+WHERE alert_id = :alert_id AND reason IN ('firing', 'escalated') AND state = 'sent' AND channel NOT IN (
+    SELECT channel FROM deliveries WHERE alert_id = :alert_id AND reason = 'resolved'
+)
+ORDER BY sequence
+"""
+_NO_LONGER: Final = """
+UPDATE deliveries SET state = 'covered', settled = ?
+WHERE alert_id = ? AND reason = 'escalated' AND state = 'pending' AND batch = ''
+"""
+_NEXT_DUE: Final = f"SELECT min(max(due, lease_until)) FROM deliveries WHERE {_MINE}"  # noqa: S608 - a constant
+
+
+class SqliteOutbox(AlertDatabase):
+    """The part of a store that deliverers use."""
+
+    def claim(
+        self, channels: Sequence[str], *, time: float, lease_seconds: float, early: bool = False
+    ) -> Delivery | None:
+        """See `AlertStore.claim`."""
+        given = {"channels": as_json(channels), "time": time, "early": early}
+        if not self._rows(_DUE, given):  # most of the time: no write lock for finding nothing
+            return None
+        with self._transaction():
+            row = next(iter(self._rows(_DUE, given)), None)
+            if row is None:
+                return None
+            batch = row["batch"] or self._gather(row, time)
+            self._connection.execute(_CLAIM, {"batch": batch, "until": time + lease_seconds})
+            alerts = self._rows(_SAID, {"batch": batch, "most": MOST_IN_A_MESSAGE})
+            (whole,) = self._rows(_BATCH, {"batch": batch})
+        return Delivery(
+            delivery_id=batch,
+            channel=row["channel"],
+            attempt=whole["attempt"],
+            alerts=tuple(alert_of(alert) for alert in alerts),
+            reason=row["reason"],
+            queued=whole["queued"],
+            more=whole["said"] - len(alerts),
+            note=whole["note"],
+        )
+
+    def settle(self, delivery_id: str, state: DeliveryState, *, time: float, due: float = 0.0, error: str = "") -> None:
+        """See `AlertStore.settle`."""
+        given = {"batch": delivery_id, "state": state, "time": time, "due": due, "error": error}
+        with self._transaction():
+            self._connection.execute(_SETTLE, given)
+            if state == "sent":
+                for row in self._rows(_RESOLVED_SINCE, given):
+                    self._queue_resolved(alert_of(row), time)
+
+    def next_due(self, channels: Sequence[str]) -> float | None:
+        """See `AlertStore.next_due`."""
+        due: float | None = self._rows(_NEXT_DUE, {"channels": as_json(channels)})[0][0]
+        return due
+
+    def _gather(self, row: sqlite3.Row, time: float) -> str:
+        """Make one message of everything that waits in a group; its first delivery gives it its id."""
+        group = {name: row[name] for name in ("channel", "pipeline", "reason")}
+        batch: str = row["delivery_id"]
+        self._connection.execute(_GATHER, {**group, "batch": batch, "time": time})
+        self._connection.execute(_SET_LAST, (*group.values(), time))
+        return batch
+
+    def _queue(
+        self, alert: Alert, channels: Sequence[str], time: float, *, reason: DeliveryReason = "firing", note: str = ""
+    ) -> None:
+        pipeline = "" if reason == "digest" else alert.pipeline
+        for channel in channels:
+            rows = self._rows(_LAST, (channel, pipeline, reason))
+            since = time - rows[0]["last"] if rows else GROUP_SECONDS
+            # A last message in what is now the future is no reason to wait for it.
+            due = time + GROUP_SECONDS - since if 0 <= since < GROUP_SECONDS else time
+            given: tuple[Any, ...] = (new_id(), alert.alert_id, channel, due, reason, pipeline, time, note)
+            self._connection.execute(_QUEUE, given)
+
+    def _queue_resolved(self, alert: Alert, time: float) -> None:
+        """Say that an alert is over wherever people have heard of it; that it is critical need not be said any more."""
+        self._connection.execute(_NO_LONGER, (time, alert.alert_id))
+        heard = [row["channel"] for row in self._rows(_HEARD, {"alert_id": alert.alert_id})]
+        self._queue(alert, heard, time, reason="resolved")
