@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from ml_pipeline import _runtime
 from ml_pipeline.config._alert_deadline import Deadline
+from ml_pipeline.config._alert_session import session_of
 from ml_pipeline.config._hosts import is_loopback
 from ml_pipeline.errors import AlertError, DeliveryError, SettingsError
 
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpService"]
 
-_ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9._~%:\[\]-]+([/?][!-~]*)?")
+_ADDRESS: Final = re.compile(r"(https?://[A-Za-z0-9._:\[\]-]+)([/?][!-\"$-~]*)?")
 _LONGEST_PAUSE_SECONDS: Final = 3_600.0
-_MOST_WORD_BYTES: Final = 200
+_MOST_BODY_BYTES: Final = 65_536
 _DEEPEST: Final = 12  # wrapped in each other by three libraries
 _OK: Final = range(200, 300)
 _REFUSED: Final = range(400, 500)
@@ -46,7 +47,7 @@ _PROBLEMS: Final = {
     "IncompleteRead": "the connection was cut off",
     "ProtocolError": "the connection was cut off",
 }
-_AGENT: Final = {"User-Agent": "ml-pipeline-observability", "Content-Type": "application/json"}
+_HEADERS: Final = {"User-Agent": "ml-pipeline-observability", "Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,27 +91,37 @@ class HttpService:
     def post(
         self,
         address: str,
-        content: bytes,
-        *,
+        *contents: bytes,
         timeout_seconds: float,
         headers: Mapping[str, str] | None = None,
+        on_taken: Callable[[bytes], object] = lambda _: None,
     ) -> None:
-        """Post one message.
+        """Post one body after the other, over one connection.
 
         Args:
-            address: Where to; no exception and no step shows more of it than its host.
-            content: JSON.
+            address: Where to; no exception, no log and no step shows more of it than its host.
+            *contents: JSON.
             timeout_seconds: How long it may take altogether.
             headers: Further headers.
+            on_taken: Told of each body that the service has taken.
 
         Raises:
-            AlertError: If the service refuses it for good (a 4xx but 408 and 429).
+            AlertError: If the service refuses one for good (a 4xx but 408 and 429).
             DeliveryError: If it may take it later: no answer in time, a redirection, a 5xx, 408 or 429.
             SettingsError: If the address is none.
         """
-        self._check(address)
-        with Deadline(timeout_seconds, self.say) as deadline:
-            answer = _exchange(address, content, {**_AGENT, **(headers or {})}, deadline, self.words)
+        origin, target = self._parts(address)
+        with Deadline(timeout_seconds, self.say) as deadline, session_of(deadline, target) as session:
+            session.trust_env = not is_loopback(urlsplit(origin).hostname or "")  # no proxy is nearer than this machine
+            session.headers.update({**_HEADERS, **(headers or {})})
+            for content in contents:
+                answer, failed = _runtime.attempt(_exchange, session, origin, content, deadline, self.words)
+                if answer is None or deadline.is_over:
+                    answer = _Answer(problem="no answer in time" if deadline.is_over else _problem(failed))
+                self._judge(answer)
+                on_taken(content)
+
+    def _judge(self, answer: _Answer) -> None:
         if answer.status in _OK:
             self.say(f"{self.name} has taken it ({answer})")
             return
@@ -121,53 +132,36 @@ class HttpService:
         later.retry_after_seconds = answer.retry_after_seconds
         raise later
 
-    def _check(self, address: str) -> None:
-        if not _ADDRESS.fullmatch(address):
+    def _parts(self, address: str) -> tuple[str, str]:
+        """Return the address up to the host, with a slash, and the rest."""
+        parts = _ADDRESS.fullmatch(address)
+        origin, target = (parts[1] + "/", parts[2] or "/") if parts else ("", "")
+        host, failed = _runtime.attempt(lambda: urlsplit(origin).hostname)
+        if failed is not None or not host:
             raise SettingsError(f"the address of {self.name} must be like https://example.org/…", remedy=self.remedy)
-        if self.is_secret and not address.startswith("https://") and not is_loopback(_host(address)):
+        if self.is_secret and not address.startswith("https://") and not is_loopback(host):
             raise SettingsError(f"the address of {self.name} must begin with https://", remedy=self.remedy)
-
-
-def _host(address: str) -> str:
-    parts, failed = _runtime.attempt(urlsplit, address)
-    return "" if parts is None or failed is not None else parts.hostname or ""
+        return origin, target if target.startswith("/") else "/" + target
 
 
 def _exchange(
-    address: str, content: bytes, headers: Mapping[str, str], deadline: Deadline, words: frozenset[str]
+    session: requests.Session, origin: str, content: bytes, deadline: Deadline, words: frozenset[str]
 ) -> _Answer:
-    # An exception of these libraries holds the address; none is kept, not even as the context of another.
-    from ml_pipeline.config._alert_session import session_of
-
-    def exchange() -> _Answer:
-        with session_of(deadline) as session:
-            session.trust_env = not is_loopback(_host(address))  # no proxy is nearer than this machine
-            response = session.post(
-                address,
-                data=content,
-                headers=dict(headers),
-                timeout=deadline.left(),
-                allow_redirects=False,  # the secret would go along, and the message would not
-                stream=True,
-            )
-            deadline.say(f"posted {len(content)} bytes")
-            with response:
-                return _answer(response, words)
-
-    answer, failed = _runtime.attempt(exchange)
-    if answer is not None:
-        return answer
-    if deadline.is_over:
-        return _Answer(problem="no answer in time")
-    return _Answer(problem=_problem(failed))
-
-
-def _answer(response: requests.Response, words: frozenset[str]) -> _Answer:
-    word = ""
-    if response.status_code not in _OK and words:
-        said = response.raw.read(_MOST_WORD_BYTES, decode_content=False)
-        word = next((each for each in sorted(words) if each.encode() == said.strip()), "")
-    return _Answer(response.status_code, "", _pause(response.headers.get("Retry-After", "")), word)
+    response = session.post(
+        origin,
+        data=content,
+        timeout=deadline.left(),
+        allow_redirects=False,  # the secret would go along, and the message would not
+        stream=True,
+    )
+    deadline.say(f"posted {len(content)} bytes")
+    with response:
+        said = response.raw.read(_MOST_BODY_BYTES, decode_content=False).strip()
+        word = next((each for each in sorted(words) if each.encode() == said), "")
+        is_word = bool(word) and response.status_code not in _OK
+        return _Answer(
+            response.status_code, "", _pause(response.headers.get("Retry-After", "")), word if is_word else ""
+        )
 
 
 def _pause(text: str) -> float | None:

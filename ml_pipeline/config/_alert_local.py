@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from ml_pipeline import _platform
-from ml_pipeline.config._alert_words import line, ordered, reason, runbook_address, tag
+from ml_pipeline.config._alert_words import line, opening, ordered, runbook_address, tag
 from ml_pipeline.config._encoding import encode, one_line, to_plain
 
 if TYPE_CHECKING:
@@ -33,10 +33,11 @@ class ConsoleChannel:
     def send(self, message: AlertMessage) -> None:
         """Write the lines, all at once; see `AlertChannel.send`."""
         whole, rest = ordered(message)
-        lines = [f"[{tag(message)}] {one_line(each)}" for each in (message.note, reason(message)) if each]
+        lines = [f"[{tag(message)}] {each}" for each in opening(message)]
         for alert in (*whole, *rest):
             address = runbook_address(alert)
-            lines.append(f"[{tag(message)}] {line(alert)}{f' - {address}' if address else ''}")
+            known = " - ".join(each for each in (line(alert), one_line(alert.alert_id), address) if each)
+            lines.append(f"[{tag(message)}] {known}")
         self._write("".join(f"ml_pipeline: {each}\n" for each in lines))
 
 

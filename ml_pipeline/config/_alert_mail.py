@@ -14,8 +14,17 @@ from typing import TYPE_CHECKING, Final
 
 from ml_pipeline.config._alert_course import course_of
 from ml_pipeline.config._alert_picture import HEIGHT, WIDTH, draw
-from ml_pipeline.config._alert_words import facts, line, ordered, plain_text, reason, runbook_address, title, trace
-from ml_pipeline.config._encoding import one_line
+from ml_pipeline.config._alert_words import (
+    facts,
+    line,
+    opening,
+    ordered,
+    plain_text,
+    runbook_address,
+    said,
+    title,
+    trace,
+)
 from ml_pipeline.errors import AlertError
 
 if TYPE_CHECKING:
@@ -118,7 +127,7 @@ def _moment(message: AlertMessage) -> float:
 def _page(message: AlertMessage, domain: str) -> tuple[str, dict[str, bytes]]:
     whole, rest = ordered(message)
     pictures: dict[str, bytes] = {}
-    parts = [_NOTE.format(escape(one_line(each))) for each in (message.note, reason(message)) if each]
+    parts = [_NOTE.format(escape(each)) for each in opening(message)]
     for alert in whole:
         course = course_of(alert.details)
         image = ""
@@ -138,13 +147,13 @@ def _section(alert: Alert, colour: str, image: str) -> str:
         _ROW.format(escape(label), _LINK.format(help_page) if label == "Runbook" and help_page else escape(value))
         for label, value in facts(alert)
     )
-    said = escape(trace(alert))
+    traceback = escape(trace(alert))
     return _SECTION.format(
         colour=colour,
-        message=escape(one_line(alert.message)),
+        message=escape(said(alert)),
         image=image,
         rows=rows,
-        trace=_TRACE.format(said) if said else "",
+        trace=_TRACE.format(traceback) if traceback else "",
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline.config._alert_http import HttpService
+from ml_pipeline.config._alert_records import bounded_text
 from ml_pipeline.config._alert_secrets import read_secret
-from ml_pipeline.config._alert_words import facts, runbook_address, trace
+from ml_pipeline.config._alert_words import cut, facts, opening, runbook_address, said, trace
 from ml_pipeline.config._encoding import encode, one_line, rfc3339
 from ml_pipeline.config._ids import content_id
 
@@ -29,7 +29,8 @@ _MOST_TRACE: Final = 8_000
 class PagerDutyChannel:
     """Sends each alert of a message as an event of its own.
 
-    A message that was sent in part is sent whole again, which changes nothing: what has the same key is one incident.
+    Of a message that was sent in part, the rest is sent next time; where that is another process it sends all again,
+    which changes nothing: what has the same key is one incident.
     Digests are not for somebody who is woken up, and are left out.
 
     Args:
@@ -44,16 +45,26 @@ class PagerDutyChannel:
 
     def __init__(self, key_file: Path, *, address: str = _ADDRESS, say: Callable[[str], None] = lambda _: None) -> None:
         self._file = key_file
+        self._begun = ""
+        self._taken: set[int] = set()
         self._address = address
         remedy = f"write the key of an Events API v2 integration into the file of ML_PIPELINE_{_SETTING.upper()}"
         self._service = HttpService("PagerDuty", remedy, say=say)
 
     def send(self, message: AlertMessage) -> None:
         """Send the events; see `AlertChannel.send`."""
-        ends = time.monotonic() + message.timeout_seconds
-        for event in _events(message):
-            key = {"routing_key": read_secret(self._file, _SETTING)}
-            self._service.post(self._address, encode(key | event), timeout_seconds=max(ends - time.monotonic(), 0.001))
+        if self._begun != message.delivery_id:
+            self._begun, self._taken = message.delivery_id, set()
+        key = {"routing_key": read_secret(self._file, _SETTING)}
+        events = [encode(key | event) for event in _events(message)]
+        left = [event for event in events if hash(event) not in self._taken]
+        self._service.post(
+            self._address,
+            *left,
+            timeout_seconds=message.timeout_seconds,
+            on_taken=lambda event: self._taken.add(hash(event)),
+        )
+        self._begun = ""
 
 
 def dedup_key(alert: Alert) -> str:
@@ -81,20 +92,24 @@ def _events(message: AlertMessage) -> Iterator[dict[str, Any]]:
 
 
 def _told(alert: Alert, message: AlertMessage) -> dict[str, Any]:
-    summary = one_line(f"{alert.pipeline}: {alert.message}")
-    details = dict(facts(alert)) | ({"Note": one_line(message.note)} if message.note else {})
+    name = _name(alert.pipeline)
+    details = dict(facts(alert)) | ({"Note": " ".join(opening(message))} if opening(message) else {})
     address = runbook_address(alert)
     return {
         "client": "ml-pipeline",
         "payload": {
-            "summary": summary if len(summary) <= _MOST_SUMMARY else summary[: _MOST_SUMMARY - 1] + "…",
-            "source": one_line(alert.pipeline) or "ml_pipeline",
+            "summary": cut(f"{name}: {said(alert)}", _MOST_SUMMARY),
+            "source": name or "ml_pipeline",
             "severity": alert.severity,
             "timestamp": rfc3339(alert.time),
-            "component": one_line(alert.operation or alert.model),
-            "group": one_line(alert.pipeline),
-            "class": one_line(alert.name or alert.kind),
+            "component": _name(alert.operation or alert.model),
+            "group": name,
+            "class": _name(alert.name or alert.kind),
             "custom_details": details | {"Traceback": trace(alert)[:_MOST_TRACE]},
         },
         "links": [{"href": address, "text": "Runbook"}] if address else [],
     }
+
+
+def _name(text: str) -> str:
+    return bounded_text(text, is_id=True)

@@ -15,16 +15,21 @@ if TYPE_CHECKING:
 __all__ = ["session_of"]
 
 
-def session_of(deadline: Deadline) -> Session:
-    """Make a session.
+def session_of(deadline: Deadline, target: str) -> Session:
+    """Make a session that asks for one target whatever it is told to ask for.
+
+    An address with a secret in it would stand in the exceptions of these libraries, and in what they log: a refused
+    header at WARNING, every request at DEBUG. So they are given the host alone, and the line that goes over the wire
+    gets the rest.
 
     Args:
         deadline: Opens its connections, those to a proxy too, and cuts them.
+        target: Path and query, in place of the ``/`` of the requests.
     """
     from requests import Session
     from requests.adapters import HTTPAdapter
 
-    pools = _pools(deadline)
+    pools = _pools(deadline, target)
 
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -42,7 +47,7 @@ def session_of(deadline: Deadline) -> Session:
     return session
 
 
-def _pools(deadline: Deadline) -> dict[str, type[HTTPConnectionPool]]:
+def _pools(deadline: Deadline, target: str) -> dict[str, type[HTTPConnectionPool]]:
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -50,10 +55,10 @@ def _pools(deadline: Deadline) -> dict[str, type[HTTPConnectionPool]]:
         def _new_conn(self) -> socket.socket:
             return deadline.connect(self.host.strip("[]"), self.port or self.default_port)
 
-    class Encrypted(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return deadline.connect(self.host.strip("[]"), self.port or self.default_port)
+        def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+            super().putrequest(method, url.removesuffix("/") + target, *args, **kwargs)
 
+    class Encrypted(HTTPSConnection, Plain):
         def connect(self) -> None:
             super().connect()
             deadline.say(f"encrypted with {getattr(self.sock, 'version', str)()}")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline.config._alert_http import HttpService
 from ml_pipeline.config._alert_secrets import read_secret
-from ml_pipeline.config._alert_words import facts, line, ordered, reason, runbook_address, title, trace
-from ml_pipeline.config._encoding import encode, one_line
+from ml_pipeline.config._alert_words import cut, facts, line, opening, ordered, runbook_address, said, title, trace
+from ml_pipeline.config._encoding import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +74,7 @@ class SlackChannel:
 def _blocks(message: AlertMessage) -> Iterator[dict[str, Any]]:
     whole, rest = ordered(message)
     whole, rest = whole[:_MOST_WHOLE], [*whole[_MOST_WHOLE:], *rest]
-    top = " ".join(one_line(each) for each in (message.note, reason(message)) if each)
+    top = " ".join(opening(message))
     if top:
         yield {"type": "section", "text": _plain(top)}
     for alert in whole:
@@ -87,26 +87,22 @@ def _blocks(message: AlertMessage) -> Iterator[dict[str, Any]]:
 def _section(alert: Alert) -> Iterator[dict[str, Any]]:
     known = "\n".join(f"{label}: {value}" for label, value in facts(alert))
     yield {"type": "divider"}
-    yield {"type": "section", "text": _plain(one_line(alert.message))}
+    yield {"type": "section", "text": _plain(said(alert))}
     yield _preformatted(known)
-    if said := trace(alert):
-        yield _preformatted(said)
+    if traceback := trace(alert):
+        yield _preformatted(traceback)
     if address := runbook_address(alert):
         link = {"type": "link", "url": address, "text": "Runbook"}
         yield {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": [link]}]}
 
 
 def _plain(text: str) -> dict[str, Any]:
-    return {"type": "plain_text", "text": _cut(text) or " ", "emoji": False}
+    return {"type": "plain_text", "text": cut(text, _MOST_TEXT) or " ", "emoji": False}
 
 
 def _preformatted(text: str) -> dict[str, Any]:
-    part = {"type": "rich_text_preformatted", "elements": [{"type": "text", "text": _cut(text) or " "}]}
+    part = {"type": "rich_text_preformatted", "elements": [{"type": "text", "text": cut(text, _MOST_TEXT) or " "}]}
     return {"type": "rich_text", "elements": [part]}
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 1] + "…"
 
 
 def _unmarked(text: str) -> str:

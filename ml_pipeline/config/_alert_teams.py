@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline.config._alert_http import HttpService
 from ml_pipeline.config._alert_secrets import read_secret
-from ml_pipeline.config._alert_words import facts, line, ordered, reason, runbook_address, title, trace
-from ml_pipeline.config._encoding import encode, one_line
+from ml_pipeline.config._alert_words import facts, line, opening, ordered, runbook_address, said, title, trace
+from ml_pipeline.config._encoding import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,9 +75,8 @@ def _enveloped(parts: list[dict[str, Any]], message: AlertMessage) -> bytes:
 def _parts(message: AlertMessage) -> Iterator[dict[str, Any]]:
     whole, rest = ordered(message)
     yield _text(title(message), size="Large", weight="Bolder")
-    for each in (message.note, reason(message)):
-        if each:
-            yield _text(one_line(each))
+    for each in opening(message):
+        yield _text(each)
     yield _text(f"Delivery {message.delivery_id}", isSubtle=True, size="Small")
     for alert in whole:
         yield from _section(alert, "Good" if "resolved" in (message.reason, alert.state) else _COLOURS[alert.severity])
@@ -86,10 +85,10 @@ def _parts(message: AlertMessage) -> Iterator[dict[str, Any]]:
 
 
 def _section(alert: Alert, colour: str) -> Iterator[dict[str, Any]]:
-    yield _text(one_line(alert.message), color=colour, weight="Bolder") | {"separator": True}
+    yield _text(said(alert), color=colour, weight="Bolder") | {"separator": True}
     yield _text("\n".join(f"{label}: {value[:_MOST_VALUE]}" for label, value in facts(alert))[:_MOST_FACTS])
-    if said := trace(alert):
-        yield _text(said[-_MOST_TRACE:], fontType="Monospace", size="Small")
+    if traceback := trace(alert):
+        yield _text(traceback[-_MOST_TRACE:], fontType="Monospace", size="Small")
 
 
 def _text(text: str, **style: Any) -> dict[str, Any]:

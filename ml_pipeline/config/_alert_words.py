@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from ml_pipeline.config._alert_course import LIMIT, SERIES, course_of
-from ml_pipeline.config._alert_records import SEVERITIES, STACKTRACE, bounded_text
+from ml_pipeline.config._alert_records import (
+    MOST_MESSAGE_CHARACTERS,
+    MOST_NAME_CHARACTERS,
+    SEVERITIES,
+    STACKTRACE,
+    bounded_text,
+)
 from ml_pipeline.config._encoding import dumps, one_line, rfc3339
 
 if TYPE_CHECKING:
@@ -15,13 +22,29 @@ if TYPE_CHECKING:
     from ml_pipeline.config._alert_channels import AlertMessage
     from ml_pipeline.config._alert_records import Alert
 
-__all__ = ["counted", "facts", "line", "ordered", "plain_text", "reason", "runbook_address", "tag", "title", "trace"]
+__all__ = [
+    "counted",
+    "cut",
+    "facts",
+    "line",
+    "opening",
+    "ordered",
+    "plain_text",
+    "runbook_address",
+    "said",
+    "tag",
+    "title",
+    "trace",
+]
 
 MOST_SECTIONS: Final = 20
 """Alerts that a message tells whole; the others get a line each, so that no server refuses it for its size."""
 
 _RULE: Final = "-" * 60
 _MOST_PIPELINE_CHARACTERS: Final = 60
+_MOST_VALUE_CHARACTERS: Final = 4_000
+_MOST_TRACE_CHARACTERS: Final = 10_000
+_CLICKABLE: Final = re.compile(r"https?://[!-~]{1,1000}")
 _TAGS: Final = {"resolved": "RESOLVED", "escalated": "ESCALATED", "digest": "DIGEST", "test": "TEST"}
 _REASONS: Final = {
     "firing": "",
@@ -29,6 +52,11 @@ _REASONS: Final = {
     "escalated": "Escalated: it goes on, and nobody has acknowledged it.",
     "test": "A test: nothing has happened.",
 }
+
+
+def cut(text: str, most_characters: int) -> str:
+    """Leave out the end of a text that is too long, and mark that."""
+    return text if len(text) <= most_characters else text[: most_characters - 1] + "…"
 
 
 def tag(message: AlertMessage) -> str:
@@ -49,17 +77,17 @@ def title(message: AlertMessage, most_characters: int = 160) -> str:
         name = pipelines[0] if len(pipelines) == 1 else f"{len(pipelines)} pipelines" if pipelines else ""
     else:
         worst = message.alert
-        name, told = worst.pipeline, worst.message
+        name, told = worst.pipeline, said(worst)
         rest = f" + {len(message.alerts) - 1} more" if len(message.alerts) > 1 else ""
     name = bounded_text(name, _MOST_PIPELINE_CHARACTERS, is_id=True)
     text = one_line(f"[{tag(message)}] {name}: {told}" if name else f"[{tag(message)}] {told}")
-    room = most_characters - len(rest)
-    return (text if len(text) <= room else text[: room - 1] + "…") + rest
+    return cut(text, most_characters - len(rest)) + rest
 
 
-def reason(message: AlertMessage) -> str:
-    """Say in a sentence why the message is sent; empty for alerts that fire."""
-    return f"In sum: {counted(message.alerts)}." if message.reason == "digest" else _REASONS[message.reason]
+def opening(message: AlertMessage) -> list[str]:
+    """Return the lines that come before the alerts: the note, and why the message is sent."""
+    note = one_line(message.note[:MOST_MESSAGE_CHARACTERS])
+    return [each for each in (note, _reason(message)) if each]
 
 
 def counted(alerts: Sequence[Alert]) -> str:
@@ -109,22 +137,22 @@ def facts(alert: Alert) -> Iterator[tuple[str, str]]:
         "Runbook": alert.runbook,
         "Course": course.words() if course else "",
     }
-    yield from ((label, one_line(value)) for label, value in shown.items() if value)
+    yield from ((label, _value(value)) for label, value in shown.items() if value)
     drawn = (SERIES, LIMIT) if course else ()
     for name, value in alert.details.items():
         if name != STACKTRACE and name not in drawn:
-            yield one_line(name), one_line(value) if isinstance(value, str) else dumps(value).decode()
+            yield cut(one_line(name), MOST_NAME_CHARACTERS), _value(value)
 
 
 def trace(alert: Alert) -> str:
     """Return the traceback, line by line; empty where there is none."""
-    return "\n".join(one_line(line) for line in str(alert.details.get(STACKTRACE, "")).split("\n"))
+    whole = str(alert.details.get(STACKTRACE, ""))[:_MOST_TRACE_CHARACTERS]
+    return "\n".join(one_line(line) for line in whole.split("\n"))
 
 
 def runbook_address(alert: Alert) -> str:
     """Return the address of the page that helps, where it is one that a click may open; else nothing."""
-    is_address = alert.runbook.startswith(("https://", "http://")) and not any(map(str.isspace, alert.runbook))
-    return alert.runbook if is_address and alert.runbook.isprintable() else ""
+    return alert.runbook if _CLICKABLE.fullmatch(alert.runbook) else ""
 
 
 def plain_text(message: AlertMessage) -> str:
@@ -137,19 +165,33 @@ def plain_text(message: AlertMessage) -> str:
         Lines that no text in it can add to, and no character steers.
     """
     whole, rest = ordered(message)
-    top = [one_line(line) for line in (message.note, reason(message)) if line]
-    parts = ["\n".join(top)] if top else []
+    parts = ["\n".join(opening(message))] if opening(message) else []
     parts += [f"\n{_RULE}\n\n".join(_section(alert) for alert in whole)] if whole else []
     parts += ["\n".join(line(alert) for alert in rest)] if rest else []
     return "\n\n".join(parts).rstrip() + "\n"
 
 
+def said(alert: Alert) -> str:
+    """Return the message of an alert, on one line."""
+    return cut(one_line(alert.message[:MOST_MESSAGE_CHARACTERS]), MOST_MESSAGE_CHARACTERS)
+
+
 def line(alert: Alert) -> str:
     """Tell an alert on one line."""
     often = f" ({alert.count} times)" if alert.count > 1 else ""
-    return one_line(f"{rfc3339(alert.time)} {alert.severity.upper()} {alert.pipeline}: {alert.message}{often}")
+    name = bounded_text(alert.pipeline, _MOST_PIPELINE_CHARACTERS, is_id=True)
+    return f"{rfc3339(alert.time)} {alert.severity.upper()} {name}: {said(alert)}{often}"
 
 
 def _section(alert: Alert) -> str:
     rows = "\n".join(f"{label + ':':<14} {value}" for label, value in facts(alert))
-    return f"{one_line(alert.message)}\n\n{rows}\n\n{trace(alert)}".rstrip() + "\n"
+    return f"{said(alert)}\n\n{rows}\n\n{trace(alert)}".rstrip() + "\n"
+
+
+def _value(value: object) -> str:
+    text = value[:_MOST_VALUE_CHARACTERS] if isinstance(value, str) else dumps(value).decode()
+    return cut(one_line(text), _MOST_VALUE_CHARACTERS)
+
+
+def _reason(message: AlertMessage) -> str:
+    return f"In sum: {counted(message.alerts)}." if message.reason == "digest" else _REASONS[message.reason]
