@@ -48,10 +48,21 @@ def session_of(deadline: Deadline, target: str) -> Session:
 
 
 def _pools(deadline: Deadline, target: str) -> dict[str, type[HTTPConnectionPool]]:
+    from http.client import HTTPResponse
+
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+    class Quiet(HTTPResponse):
+        def begin(self) -> None:
+            super().begin()
+            # What is wrong with the headers would be logged as it came, and may be the target that was asked for.
+            self.msg.defects.clear()
+            self.msg.set_payload(None)
+
     class Plain(HTTPConnection):
+        response_class = Quiet
+
         def _new_conn(self) -> socket.socket:
             return deadline.connect(self.host.strip("[]"), self.port or self.default_port)
 
