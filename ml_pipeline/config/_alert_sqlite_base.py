@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["COLUMNS", "AlertDatabase", "alert_of", "as_json", "values_of"]
+__all__ = ["COLUMNS", "FALLBACK_SECONDS", "AlertDatabase", "alert_of", "as_json", "values_of"]
+
+FALLBACK_SECONDS: Final = 60.0
 
 COLUMNS: Final = tuple(Alert.__dataclass_fields__)
 """The columns of the table ``alerts`` that are fields of an `Alert`."""
@@ -28,13 +30,15 @@ class AlertDatabase:
 
     Args:
         path: The file; it and its folder are made at once. ``:memory:`` keeps everything in memory.
+        fallback_seconds: How long the other channels wait for Alertmanager to take an alert.
 
     Raises:
         sqlite3.Error: If the file is not a database, stays locked, or cannot be written.
         OSError: If the folder cannot be made.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, fallback_seconds: float = FALLBACK_SECONDS) -> None:
+        self._fallback_seconds = fallback_seconds
         self._lock = threading.RLock()
         self._connection = open_database(Path(path))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from ml_pipeline.config._alert_records import Alert, AlertSummary, Delivery, DeliveryState, Occurrence, Recorded
     from ml_pipeline.config._alert_silences import Silence
 
-__all__ = ["AlertStore"]
+__all__ = ["ALERTMANAGER", "AlertStore"]
+
+ALERTMANAGER: Final = "alertmanager"
+"""The channel that the others stand in for: where an alert goes there too, they wait, and whoever was first covers the
+rest, so that one cause is told once."""
 
 
 class AlertStore(Protocol):
@@ -204,6 +208,15 @@ class AlertStore(Protocol):
             time: Now.
             due: When to try again.
             error: Why it was not sent.
+        """
+        ...
+
+    def told(self, channel: str, *, limit: int) -> list[Alert]:
+        """Return the alerts that are open and were delivered through a channel, the oldest first.
+
+        Args:
+            channel: Its name.
+            limit: At most so many.
         """
         ...
 

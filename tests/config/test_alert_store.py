@@ -11,12 +11,13 @@ import pytest
 
 from ml_pipeline.config._alert_sqlite import SqliteAlertStore
 from ml_pipeline.config._alert_store import AlertStore
+from ml_pipeline.testing.alert_fallback_contract import AlertFallbackContract
 from ml_pipeline.testing.alert_outbox_contract import AlertOutboxContract
 from ml_pipeline.testing.alert_store_contract import AlertStoreContract, record, said
 from ml_pipeline.testing.alert_upkeep_contract import AlertUpkeepContract
 
 
-class TestInMemory(AlertStoreContract, AlertOutboxContract, AlertUpkeepContract):
+class TestInMemory(AlertStoreContract, AlertOutboxContract, AlertFallbackContract, AlertUpkeepContract):
     """The store in memory."""
 
     @pytest.fixture
@@ -27,7 +28,7 @@ class TestInMemory(AlertStoreContract, AlertOutboxContract, AlertUpkeepContract)
         store.close()
 
 
-class TestInFile(AlertStoreContract, AlertOutboxContract, AlertUpkeepContract):
+class TestInFile(AlertStoreContract, AlertOutboxContract, AlertFallbackContract, AlertUpkeepContract):
     """The store in a file, which several processes may open."""
 
     @pytest.fixture
