@@ -32,7 +32,9 @@ MOST_ATTEMPTS: Final = 100
 _GATHER_SECONDS: Final = 0.5
 """A call about a failure often comes a moment before the operation's own event, which knows the traceback."""
 
-_OUTBOX_RETRY_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 30.0
+"""How often to look into the outbox at least: another process may have died over what it had put there."""
+
 _LEASE_MARGIN_SECONDS: Final = 30.0
 _LEASE_TIMEOUTS: Final = 3  # a channel that keeps to its time needs one
 _MOST_ERROR_CHARACTERS: Final = 500
@@ -63,6 +65,7 @@ class Deliverer:
         timeout_seconds: How long one attempt, and the end of the process, may take.
         upkeep: Run before each look into the outbox; returns when to run it again, in seconds since the Unix epoch, or
             None.
+        is_there: Returns whether the outbox has been made, by whichever process; it is not made by looking into it.
         jitter: Returns a random number from 0 to 1.
     """
 
@@ -75,6 +78,7 @@ class Deliverer:
         on_delivery: DeliveryHook,
         timeout_seconds: float,
         upkeep: Callable[[], float | None] = lambda: None,
+        is_there: Callable[[], bool] = lambda: True,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
@@ -83,6 +87,7 @@ class Deliverer:
         self._on_delivery = on_delivery
         self._timeout_seconds = timeout_seconds
         self._upkeep = upkeep
+        self._is_there = is_there
         self._jitter = jitter
         self._worker = Worker("alerting")
         self._one_at_a_time = threading.Lock()
@@ -121,17 +126,22 @@ class Deliverer:
         self._worker.close()
 
     def _deliver(self) -> None:
-        pause: float | None = _OUTBOX_RETRY_SECONDS  # unless the outbox can be read, and tells better
+        pause: float | None = _LOOK_SECONDS if self._channels else None
         try:
-            with self._one_at_a_time:
-                times = [self._upkeep()]
-                self._drain(math.inf, early=self._until != math.inf)
-            times.append(self._store().next_due(self.channels))
-            due = min((each for each in times if each is not None), default=None)
-            pause = None if due is None else max(due - self._clock(), 0.0)
+            if self._is_there():
+                pause = self._work(pause)
         finally:
             if pause is not None and self._until == math.inf:
                 self._worker.submit("deliver", self._deliver, delay_seconds=pause)
+
+    def _work(self, pause: float | None) -> float | None:
+        """Do what is due, and return for how long there is nothing to do then."""
+        with self._one_at_a_time:
+            times = [self._upkeep()]
+            self._drain(math.inf, early=self._until != math.inf)
+        times.append(self._store().next_due(self.channels))
+        pauses = [max(time - self._clock(), 0.0) for time in times if time is not None]
+        return min(pauses if pause is None else [*pauses, pause], default=None)
 
     def _drain(self, until: float, *, early: bool) -> bool:
         lease_seconds = _LEASE_TIMEOUTS * self._timeout_seconds + _LEASE_MARGIN_SECONDS

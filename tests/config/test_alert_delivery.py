@@ -156,7 +156,7 @@ def test_a_retry_comes_by_itself(store: AlertStore) -> None:
 
 def test_an_outbox_that_cannot_be_read_is_looked_at_again(store: AlertStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that is locked for a while does not end the deliveries of the process."""
-    monkeypatch.setattr("ml_pipeline.config._alert_delivery._OUTBOX_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("ml_pipeline.config._alert_delivery._LOOK_SECONDS", 0.01)
     with ml_pipeline.override(strict=False):
         post = Post(store, Channel())
         post.put()
