@@ -58,7 +58,7 @@ def _pools(deadline: Deadline, target: str) -> dict[str, type[HTTPConnectionPool
             super().begin()
             # What is wrong with the headers would be logged as it came, and may be the target that was asked for.
             self.msg.defects.clear()
-            self.msg.set_payload(None)
+            self.msg.set_payload("")
 
     class Plain(HTTPConnection):
         response_class = Quiet
