@@ -53,6 +53,15 @@ class AlertSettings(CoreSettings):
         None, description="YAML file with alert rules of your own, routes and limits of the channels."
     )
 
+    alertmanager_url: str | None = Field(
+        None,
+        description="Alertmanager that alerts are posted to; the process's own ways then stand in only where that "
+        "cannot be reached.",
+    )
+    alertmanager_fallback_seconds: float = Field(
+        60.0, ge=0, le=86_400, description="How long they wait for Alertmanager to take an alert."
+    )
+
     slack_webhook_file: Path | None = Field(
         None,
         description="File with the address of a Slack webhook; the stack's Alertmanager delivers to it, and the "
@@ -94,6 +103,13 @@ class AlertSettings(CoreSettings):
     def _webhook(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"https?://[^\s/?#@]+([/?]\S*)?", value):
             raise ValueError("must be an address like https://alerts.example.org/hook, without user and password")
+        return value
+
+    @field_validator("alertmanager_url")
+    @classmethod
+    def _alertmanager(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            raise ValueError("must be an address like http://127.0.0.1:9093, without user and password")
         return value
 
     @field_validator("alert_channels")

@@ -34,7 +34,6 @@ __all__ = [
 
 _SECRETS = frozenset({"grafana_token"})
 _RESERVED = {
-    "ALERTMANAGER_URL": "delivery through Alertmanager",
     "DATABASE_URL": "PostgreSQL stores",
 }
 """Names kept for what this version does not do: refused when set, because a setting must never be silently ignored."""

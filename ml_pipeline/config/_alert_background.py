@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ml_pipeline import _runtime
-from ml_pipeline.config._alert_channels import EmailChannel
+from ml_pipeline.config._alert_alertmanager import AlertmanagerChannel
 from ml_pipeline.config._alert_cooldowns import Cooldowns
 from ml_pipeline.config._alert_delivery import Deliverer
 from ml_pipeline.config._alert_history import NEWEST, HistoryFile
 from ml_pipeline.config._alert_upkeep import Upkeep
+from ml_pipeline.config._alert_ways import channels_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +40,9 @@ def open_store(settings: Settings) -> AlertStore:
     """Open the store that the settings name."""
     from ml_pipeline.config._alert_sqlite import SqliteAlertStore
 
-    return SqliteAlertStore(settings.data_dir / _FOLDER / _OUTBOX)
+    return SqliteAlertStore(
+        settings.data_dir / _FOLDER / _OUTBOX, fallback_seconds=settings.alertmanager_fallback_seconds
+    )
 
 
 class AlertBackground:
@@ -72,7 +74,12 @@ class AlertBackground:
         self._history: HistoryFile | None = None
         self._store = store
         self._publish = publish
-        channels = _configured(settings) if channels is None else channels
+        folder = settings.data_dir / _FOLDER
+        outbox = folder / _OUTBOX
+        self._alertmanager: AlertmanagerChannel | None = None
+        if channels is None:
+            self._alertmanager = AlertmanagerChannel.from_settings(settings, store, clock=clock)
+            channels = (*(() if self._alertmanager is None else (self._alertmanager,)), *channels_of(settings))
         upkeep = Upkeep(
             store,
             tuple(channel.name for channel in channels),
@@ -88,16 +95,18 @@ class AlertBackground:
             clock=clock,
             on_delivery=on_delivery,
             timeout_seconds=settings.smtp_timeout_seconds,
-            upkeep=upkeep.run,
+            upkeep=lambda: self._look_after(upkeep),
+            is_there=lambda: not is_shared or outbox.exists(),
         )
         self.cooldowns = Cooldowns(self._hold, clock=clock)
-        folder = settings.data_dir / _FOLDER
         if is_shared:
             self._history = HistoryFile(
                 settings.log_dir / "alerts.json", folder / "alerts.json.lock", lambda: store().find(limit=NEWEST)
             )
-        if not is_shared or (folder / _OUTBOX).exists():  # looking for leftovers makes no store where there is none
+        if not is_shared or outbox.exists():
             self.wake()
+        elif channels:  # another process may make the outbox, and die over what it puts there
+            self._deliverer.wake()
 
     def channels_of(self, alert: Alert) -> tuple[str, ...]:
         """Name the channels that an alert goes to."""
@@ -127,6 +136,10 @@ class AlertBackground:
             self._history.close()
         self._deliverer.close()
 
+    def _look_after(self, upkeep: Upkeep) -> float | None:
+        times = [upkeep.run(), None if self._alertmanager is None else self._alertmanager.refresh()]
+        return min((time for time in times if time is not None), default=None)
+
     def _hold(self, alert_id: str, count: int, last: float) -> bool:
         alert = self._store().hold(alert_id, count, time=last)
         if alert is None:
@@ -134,11 +147,3 @@ class AlertBackground:
         self._publish(alert, "suppressed", reason="cooldown", count=count)
         self.wake()  # it may have been said often enough to escalate
         return alert.state != "resolved"
-
-
-def _configured(settings: Settings) -> Sequence[AlertChannel]:
-    if settings.smtp_host:
-        # An address that cannot be one costs the mails, not the alerts.
-        with _runtime.guard("alerting"):
-            return [EmailChannel.from_settings(settings)]
-    return ()

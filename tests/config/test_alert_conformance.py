@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ml_pipeline.config._alert_alertmanager import AlertmanagerChannel
 from ml_pipeline.config._alert_pagerduty import PagerDutyChannel
 from ml_pipeline.config._alert_slack import SlackChannel
 from ml_pipeline.config._alert_teams import TeamsChannel
@@ -108,6 +110,26 @@ class TestWebhook(AlertChannelContract):
         end.channel = WebhookChannel(end.address, secret_file)
         with end.serving():
             yield end
+
+
+class TestAlertmanager(AlertChannelContract):
+    """Alertmanager."""
+
+    @pytest.fixture
+    def receiver(self) -> Iterator[ChannelReceiver]:
+        """The other end."""
+        end = AlertmanagerEnd(all_texts)
+        end.channel = AlertmanagerChannel(f"http://127.0.0.1:{end.port}/{SECRET}", lambda _: (), clock=time.time)
+        with end.serving():
+            yield end
+
+
+class AlertmanagerEnd(HttpEnd):
+    """Takes lists of alerts."""
+
+    def keys(self) -> list[str]:
+        """Return what it tells alerts apart by, with the alert that they come from."""
+        return [f"{alert['labels']} {alert['annotations']}" for _, body in self.posted for alert in json.loads(body)]
 
 
 class TestConsole(AlertChannelContract):
