@@ -8,6 +8,7 @@ what is left of the work is one POST that `requests`, a dependency already, make
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -112,7 +113,9 @@ class HttpService:
         """
         origin, target = self._parts(address)
         with Deadline(timeout_seconds, self.say) as deadline, session_of(deadline, target) as session:
-            session.trust_env = not is_loopback(urlsplit(origin).hostname or "")  # no proxy is nearer than this machine
+            if is_loopback(urlsplit(origin).hostname or ""):  # no proxy is nearer; certificates are still wanted
+                session.trust_env = False
+                session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
             session.headers.update({**_HEADERS, **(headers or {})})
             for content in contents:
                 answer, failed = _runtime.attempt(_exchange, session, origin, content, deadline, self.words)
