@@ -43,7 +43,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "report": (("report.*",), ("dashboards", "drift")),
     "examples": (("examples.*",), ("tracking", "serving", "pipelines", "report")),
     "integrations": (("integrations.*",), ("tracking", "serving", "pipelines", "report")),
-    "cli": (("cli", "__main__"), ("self-check", "examples", "integrations")),
+    "cli": (("cli", "_cli_*", "__main__"), ("self-check", "examples", "integrations")),
     "testing": (("testing.*",), ("self-check", "examples")),
 }  # fmt: skip
 """Who may import whom: a level may import itself, those named, and what those may import."""

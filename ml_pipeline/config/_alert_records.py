@@ -20,6 +20,7 @@ __all__ = [
     "AlertSummary",
     "Delivery",
     "DeliveryReason",
+    "DeliveryRecord",
     "DeliveryState",
     "Occurrence",
     "Outcome",
@@ -199,6 +200,36 @@ class Delivery:
     def alert(self) -> Alert:
         """The first of them."""
         return self.alerts[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRecord:
+    """What became of one alert on one channel.
+
+    Attributes:
+        delivery_id: Of the message it is in; empty while it waits to be in one.
+        channel: Name of the channel.
+        reason: Why it is sent.
+        state: What became of it.
+        attempts: How often it was tried.
+        due: When it is tried next, or was, in seconds since the Unix epoch.
+        settled: Since when it is in that state; None while it is pending.
+        error: Why the last attempt failed.
+    """
+
+    delivery_id: str
+    channel: str
+    reason: DeliveryReason
+    state: DeliveryState
+    attempts: int
+    due: float
+    settled: float | None
+    error: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields; times as RFC 3339 in UTC."""
+        plain = {part.name: getattr(self, part.name) for part in fields(self)}
+        return plain | {"due": rfc3339(self.due), "settled": None if self.settled is None else rfc3339(self.settled)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

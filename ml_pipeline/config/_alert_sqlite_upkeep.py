@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import orjson
 
 from ml_pipeline.config._alert_names import INHIBITED
+from ml_pipeline.config._alert_records import DeliveryRecord
 from ml_pipeline.config._alert_silences import Silence
 from ml_pipeline.config._alert_sqlite_base import alert_of, as_json
 from ml_pipeline.config._alert_sqlite_outbox import MOST_IN_A_MESSAGE, SqliteOutbox
@@ -32,6 +33,10 @@ _ACKNOWLEDGE: Final = """
 UPDATE alerts SET acknowledged_by = :by, acknowledged_time = :time WHERE alert_id = :alert_id AND state <> 'resolved'
 """
 _BY_ID: Final = "SELECT * FROM alerts WHERE alert_id = :alert_id"
+_DELIVERIES: Final = """
+SELECT batch AS delivery_id, channel, reason, state, attempts, due, settled, error FROM deliveries
+WHERE alert_id = :alert_id ORDER BY sequence
+"""
 _HOLD: Final = """
 UPDATE alerts SET count = count + :count, held_back = held_back + :count, last_time = max(last_time, :time)
 WHERE alert_id = :alert_id
@@ -81,6 +86,10 @@ class SqliteUpkeep(SqliteOutbox):
         """See `AlertStore.get`."""
         rows = self._rows(_BY_ID, {"alert_id": alert_id})
         return alert_of(rows[0]) if rows else None
+
+    def deliveries(self, alert_id: str) -> list[DeliveryRecord]:
+        """See `AlertStore.deliveries`."""
+        return [DeliveryRecord(**dict(row)) for row in self._rows(_DELIVERIES, {"alert_id": alert_id})]
 
     def acknowledge(self, alert_id: str, *, by: str, time: float) -> Alert | None:
         """See `AlertStore.acknowledge`."""

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ml_pipeline.config._alert_records import Alert, AlertSummary, Delivery, DeliveryState, Occurrence, Recorded
+    from ml_pipeline.config._alert_records import (
+        Alert,
+        AlertSummary,
+        Delivery,
+        DeliveryRecord,
+        DeliveryState,
+        Occurrence,
+        Recorded,
+    )
     from ml_pipeline.config._alert_silences import Silence
 
 __all__ = ["ALERTMANAGER", "AlertStore"]
@@ -65,6 +73,10 @@ class AlertStore(Protocol):
 
     def get(self, alert_id: str) -> Alert | None:
         """Return one alert, or None if there is none of that id."""
+        ...
+
+    def deliveries(self, alert_id: str) -> list[DeliveryRecord]:
+        """Return what became of an alert on each channel, in the order it was to be said."""
         ...
 
     def acknowledge(self, alert_id: str, *, by: str, time: float) -> Alert | None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from ml_pipeline.config._alert_delivery import DeliveryHook
+    from ml_pipeline.config._alert_records import DeliveryRecord
     from ml_pipeline.config._alert_store import AlertStore
     from ml_pipeline.config._events import AlertState
 
@@ -107,6 +108,7 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
         severity: str | None = None,
         since: float | None = None,
         state: str | None = None,
+        only_active: bool = False,
     ) -> list[Alert]:
         """Return alerts, newest first.
 
@@ -116,6 +118,7 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
             severity: Only of this severity.
             since: Only those raised at this time, in seconds since the Unix epoch, or later.
             state: Only ``raised``, ``refined`` or ``resolved`` ones.
+            only_active: Only those that `active` returns.
 
         Raises:
             AlertError: Only with ``ML_PIPELINE_STRICT=1``, if the limit, the severity or the state cannot be.
@@ -123,14 +126,26 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
         with _runtime.guard(_SINK):
             check_filters(limit, severity, state)
             self._write_counts()
-            return self._store.get().find(limit=limit, kind=kind, severity=severity, since=since, state=state)
+            return self._store.get().find(
+                limit=limit, kind=kind, severity=severity, since=since, state=state, only_active=only_active
+            )
         return []
 
     def active(self) -> list[Alert]:
         """Return the alerts that nobody has resolved, newest first; of one identity, only the latest."""
+        return self.history(limit=NEWEST, only_active=True)
+
+    def get(self, alert_id: str) -> Alert | None:
+        """Return one alert as it stands now; None if there is none of that id."""
         with _runtime.guard(_SINK):
             self._write_counts()
-            return self._store.get().find(limit=NEWEST, only_active=True)
+            return self._store.get().get(alert_id)
+        return None
+
+    def deliveries(self, alert_id: str) -> list[DeliveryRecord]:
+        """Return what became of an alert on each channel, in the order it was to be said."""
+        with _runtime.guard(_SINK):
+            return self._store.get().deliveries(alert_id)
         return []
 
     def resolve(self, alert_id: str) -> bool:
