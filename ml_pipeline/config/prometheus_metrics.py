@@ -52,6 +52,7 @@ _MOST_ACTIVE_ALERTS: Final = 10_000
 _ENDS: Final = ("complete", "fail", "cancel", "abandon")
 _STILL_OPEN: Final = ("refined", "acknowledged", "escalated")
 _SUPPRESSED_BECAUSE: Final = ("cooldown", "silence", "inhibition")
+_ESTIMATED: Final = "estimated"
 _ALERT_KINDS: Final = ("processing_failure", "resource_threshold", "data_quality", "model_performance", "data_drift")
 _SEVERITIES: Final = ("info", "warning", "critical")
 _VERDICTS: Final = ("drift", "no_drift", "insufficient_data")
@@ -252,8 +253,9 @@ class PipelineMetrics:
 
     def _evaluation(self, event: OperationEvent) -> None:
         if event.type == "complete":
+            basis = _ESTIMATED if event.attributes.get("basis") == _ESTIMATED else "realised"
             for metric, value in event.metrics.items():
-                self._child("model_performance", event.pipeline, _model(event), metric, "realised").set(value)
+                self._child("model_performance", event.pipeline, _model(event), metric, basis).set(value)
 
     def _deployment(self, event: OperationEvent) -> None:
         deployed = self._child("model_deployments_total", event.pipeline, _model(event))
