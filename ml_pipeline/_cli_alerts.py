@@ -10,6 +10,7 @@ import typer
 
 from ml_pipeline import _runtime
 from ml_pipeline._cli_table import show_table
+from ml_pipeline._command import FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +55,19 @@ def list_alerts(
     else:
         show_table(ALERT_COLUMNS, (alert_row(alert) for alert in found))
     return 0
+
+
+@alerts.command("test")
+def try_out(
+    channel: Annotated[
+        list[str] | None, typer.Option(help="Such as email; several times for several. By default all that are set.")
+    ] = None,
+) -> int:
+    """Send a test over the channels, and say what happens step by step; the exit code is 1 where one fails."""
+    from ml_pipeline.config._alert_trial import try_channels
+    from ml_pipeline.settings import load_settings
+
+    return 0 if try_channels(channel or (), load_settings(), typer.echo) else FAILED
 
 
 @alerts.command()
