@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ml_pipeline import _runtime
 from ml_pipeline.config._alert_alertmanager import AlertmanagerChannel
 from ml_pipeline.config._alert_cooldowns import Cooldowns
 from ml_pipeline.config._alert_delivery import Deliverer
 from ml_pipeline.config._alert_history import NEWEST, HistoryFile
+from ml_pipeline.config._alert_routes import Routes
 from ml_pipeline.config._alert_upkeep import Upkeep
 from ml_pipeline.config._alert_ways import channels_of
 
@@ -76,10 +78,14 @@ class AlertBackground:
         self._publish = publish
         folder = settings.data_dir / _FOLDER
         outbox = folder / _OUTBOX
+        self._clock = clock
         self._alertmanager: AlertmanagerChannel | None = None
+        self._routes: Routes | None = None  # what code gives as channels gets everything
         if channels is None:
             self._alertmanager = AlertmanagerChannel.from_settings(settings, store, clock=clock)
-            channels = (*(() if self._alertmanager is None else (self._alertmanager,)), *channels_of(settings))
+            own = channels_of(settings)
+            self._routes = _routes(settings, tuple(channel.name for channel in own))
+            channels = (*(() if self._alertmanager is None else (self._alertmanager,)), *own)
         upkeep = Upkeep(
             store,
             tuple(channel.name for channel in channels),
@@ -97,6 +103,7 @@ class AlertBackground:
             timeout_seconds=settings.smtp_timeout_seconds,
             upkeep=lambda: self._look_after(upkeep),
             is_there=lambda: not is_shared or outbox.exists(),
+            limits=None if self._routes is None else self._routes.limits,
         )
         self.cooldowns = Cooldowns(self._hold, clock=clock)
         if is_shared:
@@ -109,8 +116,11 @@ class AlertBackground:
             self._deliverer.wake()
 
     def channels_of(self, alert: Alert) -> tuple[str, ...]:
-        """Name the channels that an alert goes to."""
-        return self._deliverer.channels
+        """Name the channels that an alert goes to: Alertmanager, and where the routes say."""
+        if self._routes is None:
+            return self._deliverer.channels
+        first = () if self._alertmanager is None else (self._alertmanager.name,)
+        return (*first, *self._routes.channels(alert, self._clock()))
 
     def wake(self) -> None:
         """Have what is due delivered and the history written, soon."""
@@ -147,3 +157,10 @@ class AlertBackground:
         self._publish(alert, "suppressed", reason="cooldown", count=count)
         self.wake()  # it may have been said often enough to escalate
         return alert.state != "resolved"
+
+
+def _routes(settings: Settings, names: tuple[str, ...]) -> Routes:
+    # A route that cannot be one costs the routes, not the alerts.
+    with _runtime.guard("alerting"):
+        return Routes.of(settings, names)
+    return Routes(names)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from ml_pipeline import _runtime
 from ml_pipeline.config._alert_channels import AlertMessage
 from ml_pipeline.config._alert_records import bounded_text
+from ml_pipeline.config._alert_routes import RateLimit
 from ml_pipeline.config._worker import Worker
 from ml_pipeline.errors import AlertError
 
@@ -66,6 +67,7 @@ class Deliverer:
         upkeep: Run before each look into the outbox; returns when to run it again, in seconds since the Unix epoch, or
             None.
         is_there: Returns whether the outbox has been made, by whichever process; it is not made by looking into it.
+        limits: How often each channel may be used by this process; None for as often as there is something to say.
         jitter: Returns a random number from 0 to 1.
     """
 
@@ -79,6 +81,7 @@ class Deliverer:
         timeout_seconds: float,
         upkeep: Callable[[], float | None] = lambda: None,
         is_there: Callable[[], bool] = lambda: True,
+        limits: RateLimit | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
@@ -88,6 +91,7 @@ class Deliverer:
         self._timeout_seconds = timeout_seconds
         self._upkeep = upkeep
         self._is_there = is_there
+        self._limits = limits or RateLimit({})
         self._jitter = jitter
         self._worker = Worker("alerting")
         self._one_at_a_time = threading.Lock()
@@ -139,18 +143,30 @@ class Deliverer:
         with self._one_at_a_time:
             times = [self._upkeep()]
             self._drain(math.inf, early=self._until != math.inf)
-        times.append(self._store().next_due(self.channels))
-        pauses = [max(time - self._clock(), 0.0) for time in times if time is not None]
+        now = self._clock()
+        for channel in self._channels:
+            due = self._store().next_due((channel,))
+            times.append(None if due is None else max(due, now + self._limits.wait(channel, now)))
+        pauses = [max(time - now, 0.0) for time in times if time is not None]
         return min(pauses if pause is None else [*pauses, pause], default=None)
 
     def _drain(self, until: float, *, early: bool) -> bool:
         lease_seconds = _LEASE_TIMEOUTS * self._timeout_seconds + _LEASE_MARGIN_SECONDS
         while (left := min(until, self._until) - time.monotonic()) > 0:
-            delivery = self._store().claim(self.channels, time=self._clock(), lease_seconds=lease_seconds, early=early)
+            now = self._clock()
+            free = [channel for channel in self._channels if not self._limits.wait(channel, now)]
+            delivery = self._store().claim(free, time=now, lease_seconds=lease_seconds, early=early)
             if delivery is None:
-                return True
+                return not self._is_held_up(now)
+            self._limits.delay(delivery.channel, now)
             self._attempt(delivery, min(left, self._timeout_seconds))
         return False
+
+    def _is_held_up(self, now: float) -> bool:
+        """Say whether something is due that a limit lets wait."""
+        held_up = [channel for channel in self._channels if self._limits.wait(channel, now)]
+        due = self._store().next_due(held_up) if held_up else None
+        return due is not None and due <= now
 
     def _attempt(self, delivery: Delivery, timeout_seconds: float) -> None:
         message = AlertMessage(

@@ -185,12 +185,18 @@ class RateLimit:
         Returns:
             0 if it may be used now, which is then counted; else in how many seconds to ask again.
         """
+        wait = self.wait(channel, now)
+        if not wait and channel in self._limits:
+            self._used[channel].append(now)
+        return wait
+
+    def wait(self, channel: str, now: float) -> float:
+        """Return what `delay` would, and count nothing."""
         if channel not in self._limits:
             return 0.0
         most, seconds = self._limits[channel]
         used = self._used[channel]
         if len(used) < most or not 0 <= now - used[0] < seconds:  # a clock that was set back holds nothing up
-            used.append(now)
             return 0.0
         return used[0] + seconds - now
 

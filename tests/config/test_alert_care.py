@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import ml_pipeline
 from ml_pipeline import _runtime
 from ml_pipeline.config import _alert_occurrences as occurrences
 from ml_pipeline.config._alert_upkeep import digest_period
+from ml_pipeline.config._events import Bus
 from ml_pipeline.config.alerting import AlertManager
 from ml_pipeline.config.prometheus_metrics import PipelineMetrics
 from ml_pipeline.errors import AlertError
@@ -313,3 +315,32 @@ def test_old_alerts_are_forgotten(world: World) -> None:
     world.alerts.alert_processing_failure("b", "x")
     world.alerts.flush()
     assert [alert.operation for alert in world.alerts.history()] == ["b"]
+
+
+# Where to
+
+
+def test_the_settings_routes_decide_where_an_alert_goes(tmp_path: Path) -> None:
+    """Those of the file; by default a warning goes everywhere, and what is for information to files and the console."""
+    pytest.importorskip("yaml")
+    file = tmp_path / "alerts.yml"
+    file.write_text("routes:\n  - match: {operation: quiet}\n    channels: []\n")
+    ml_pipeline.configure(alert_channels="console,file", alert_rules_file=file)
+    alerts = AlertManager(bus=Bus(), on_delivery=lambda *_: None)
+    alerts.alert_processing_failure("quiet", "x")
+    alerts.alert_processing_failure("loud", "x")
+    alerts.flush()
+    assert alerts.summary().deliveries == {"console": {"sent": 1}, "file": {"sent": 1}}
+
+
+def test_routes_that_cannot_be_cost_no_alert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The mistake is said, and everything goes everywhere."""
+    pytest.importorskip("yaml")
+    file = tmp_path / "alerts.yml"
+    file.write_text("routes:\n  - match: {operation: a}\n    channels: [fax]\n")
+    ml_pipeline.configure(strict=False, alert_channels="file", alert_rules_file=file)
+    alerts = AlertManager(bus=Bus(), on_delivery=lambda *_: None)
+    alerts.alert_processing_failure("a", "x")
+    alerts.flush()
+    assert alerts.summary().deliveries == {"file": {"sent": 1}}
+    assert "a channel must be among those alerts are delivered to (got 'fax')" in capsys.readouterr().err
