@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import email
 import email.policy
 import html.parser
 import smtplib
 import socket
+import socketserver
 import ssl
 import subprocess
 import threading
@@ -18,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiosmtpd.smtp import SMTP, AuthResult
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,8 +31,9 @@ from ml_pipeline.config import _alert_mail
 from ml_pipeline.config._alert_channels import AlertMessage, EmailChannel
 from ml_pipeline.config._alert_records import Alert, bounded_details, bounded_text
 from ml_pipeline.errors import AlertError, DeliveryError, SettingsError
+from tests.config.alert_receivers import SmtpEnd, drip
 from tests.config.alerting_world import PASSWORD, Mailbox, Server, authenticator
-from tests.support import free_port, require
+from tests.support import eventually, free_port, require
 
 ID = "0192f3a4-0000-7000-8000-000000000009"
 SENDER = "pipeline@example.org"
@@ -409,3 +414,95 @@ def test_a_domain_outside_ascii_is_written_in_ascii() -> None:
     """The Message-ID is ASCII whatever the sender's domain."""
     envelope = _alert_mail.Envelope("ops@münchen.example", RECIPIENTS)
     assert _alert_mail.compose(message(), envelope)["Message-ID"] == f"<{ID}@xn--mnchen-3ya.example>"
+
+
+# a server that draws everything out
+
+
+@pytest.fixture
+def smtp_end(tmp_path: Path) -> Iterator[SmtpEnd]:
+    """Return a server that does as it is told."""
+    end = SmtpEnd(tmp_path / "password")
+    with end.serving():
+        yield end
+
+
+def test_a_farewell_that_drips_costs_a_second_and_no_mail(smtp_end: SmtpEnd) -> None:
+    """The mail has been taken by then: nothing is sent twice."""
+    smtp_end.break_by("drip farewell")
+    begun = time.monotonic()
+    smtp_end.channel.send(message())
+    assert time.monotonic() - begun < 6
+    assert len(smtp_end.mails) == 1
+
+
+@pytest.mark.parametrize("security", ["tls", "starttls"])
+@pytest.mark.parametrize("how", [b"\x16\x03\x03\x00\x7a", b""])
+def test_a_handshake_that_never_ends_is_cut_off(security: str, how: bytes) -> None:
+    """A byte of TLS at a time, or none at all, takes no longer than the mail may."""
+    over = threading.Event()
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                if security == "starttls":
+                    self.wfile.write(b"220 hello\r\n")
+                    self.rfile.readline()
+                    self.wfile.write(b"250-here\r\n250 STARTTLS\r\n")
+                    self.rfile.readline()
+                    self.wfile.write(b"220 go on\r\n")
+                if how:
+                    drip(self.wfile.write, how, over)
+                over.wait(20)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        begun = time.monotonic()
+        with pytest.raises(DeliveryError, match="must take a mail in time"):
+            channel(server.server_address[1], security=security).send(message(timeout_seconds=0.5))
+        assert time.monotonic() - begun < 6
+        over.set()
+        server.shutdown()
+
+
+def open_handles() -> int:
+    """Count the open files of this process, where the system tells."""
+    folder = Path("/proc/self/fd")
+    return sum(1 for _ in folder.iterdir()) if folder.exists() else 0
+
+
+def test_the_threads_of_deadlines_end(smtp_end: SmtpEnd) -> None:
+    """Neither a mail that was taken nor one that was cut off leaves a thread or a connection behind."""
+    threads, handles = threading.active_count(), open_handles()
+    for fault in ("", "drip", "hang", "drop"):
+        smtp_end.break_by(fault)
+        with contextlib.suppress(DeliveryError, smtplib.SMTPException):
+            smtp_end.channel.send(message(timeout_seconds=0.3))
+    smtp_end.over.set()
+    eventually(lambda: threading.active_count() <= threads)
+    eventually(lambda: open_handles() <= handles)
+
+
+def test_a_token_is_a_login_by_xoauth2(tmp_path: Path) -> None:
+    """As Gmail and Exchange Online want it; the user and the token arrive whole."""
+    given: list[bytes] = []
+
+    class Mailing(Mailbox):
+        async def auth_XOAUTH2(  # noqa: N802 - aiosmtpd's own name
+            self, server: SMTP, arguments: list[bytes]
+        ) -> AuthResult:
+            given.append(base64.b64decode(arguments[1]))
+            return AuthResult(success=True, auth_data=b"robot")
+
+    token = tmp_path / "token"
+    token.write_text("ya29.token\n")
+    mailbox = Mailing()
+    server = Server(mailbox, auth_require_tls=False)
+    server.start()
+    try:
+        channel(server.port, user="robot@example.org", token_file=token).send(message())
+    finally:
+        server.stop()
+    assert given == [b"user=robot@example.org\x01auth=Bearer ya29.token\x01\x01"]
+    assert len(mailbox.received) == 1
