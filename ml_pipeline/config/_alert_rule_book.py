@@ -278,7 +278,8 @@ class RuleBook:
         elif step == "fire":
             series.alert_id = self._crier.say(_occurrence(rule, seen, series, time))
         elif rule.escalate_after is not None:  # however old the alert is, this is no new one
-            self._crier.say(replace(_occurrence(rule, seen, series, time), cooldown_seconds=math.inf))
+            again = replace(_occurrence(rule, seen, series, time), cooldown_seconds=math.inf)
+            series.alert_id = self._crier.say(again)
 
     def _clear(self, rule: AlertRule, key: Key) -> None:
         pipeline, *concerns = (text for _, text in key)

@@ -12,6 +12,7 @@ import pytest
 
 import ml_pipeline
 from ml_pipeline import _runtime
+from ml_pipeline.config._alert_course import course_of
 from ml_pipeline.config._alert_rule_book import MOST_IDENTITIES
 from ml_pipeline.config._events import AuditEvent, DriftEvent, OperationEvent, ResourceSample
 from ml_pipeline.config.alerting import Alert, AlertRule, alert_manager
@@ -140,6 +141,20 @@ def test_while_it_fires_it_is_said_again_only_for_an_escalation(world: World) ->
         world.clock.now += 1_000
     counts = {each.name: each.count for each in world.alerts.history()}
     assert counts == {"QueueTooLong": 3, "QueueLong": 1}
+
+
+def test_it_becomes_critical_after_so_many_bad_values(world: World) -> None:
+    """With one further message, which has the values around the moment."""
+    world.alerts.add_rule(queue(escalate_after=3))
+    for value in (90, 120, 125, 130, 140):
+        world.alerts.observe_value("queue_length", value)
+        world.clock.now += 10
+        world.alerts.flush()
+    assert [message.reason for message in world.pager.sent] == ["firing", "escalated"]
+    assert (alert(world).severity, alert(world).escalated) == ("critical", True)
+    course = course_of(alert(world).details)
+    assert course is not None
+    assert (course.threshold, [value for _, value in course.points]) == (100, [90, 120])
 
 
 def test_k_of_m_and_a_text(world: World) -> None:

@@ -416,6 +416,15 @@ def test_a_file_is_read() -> None:
             ),
         ),
         (b"rules: \xff", "a file of alert rules must be YAML (got '{path}'); correct it (invalid start byte)"),
+        (
+            "rules: &a [*a]",
+            "a file of alert rules must be YAML (got '{path}'); correct it (more than 100000 nodes, aliases written out)",
+        ),
+        (
+            "a: &a [x, x, x, x, x, x, x, x, x]\n"
+            + "\n".join(f"b{n}: &b{n} [{', '.join(['*a' if n == 0 else f'*b{n - 1}'] * 9)}]" for n in range(9)),
+            "a file of alert rules must be YAML (got '{path}'); correct it (more than 100000 nodes, aliases written out)",
+        ),
         ("[" * 5_000, "a file of alert rules must be YAML (got '{path}'); correct it (nested too deep)"),
     ],
 )
