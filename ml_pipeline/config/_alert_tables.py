@@ -1,4 +1,4 @@
-"""The embedded alert store and outbox: one SQLite file, which several processes may use."""
+"""An alert store and outbox in the tables of a database, which several processes may use."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from ml_pipeline.config._alert_records import (
     merged,
     repeated,
 )
-from ml_pipeline.config._alert_sqlite_base import COLUMNS, alert_of, as_json, values_of
-from ml_pipeline.config._alert_sqlite_upkeep import SqliteUpkeep
+from ml_pipeline.config._alert_tables_base import COLUMNS, alert_of, as_json, values_of
+from ml_pipeline.config._alert_tables_upkeep import UpkeepTables
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Mapping, Sequence
 
-__all__ = ["SqliteAlertStore"]
+    from ml_pipeline.config._alert_tables_base import Row
+
+__all__ = ["AlertTables"]
 
 SAME_FAILURE_SECONDS: Final = 300.0
 """How long a failure that was alerted is recognised in the operations around it."""
@@ -58,12 +59,14 @@ _SAME_IDENTITY: Final = f"""
 _IN_COOLDOWN: Final = f"""
 SELECT * FROM alerts WHERE {_SAME_IDENTITY} AND state <> 'resolved'
     AND time > :time - :cooldown AND time < :time + :cooldown
-ORDER BY (model = :model) + (error_type = :error_type) + (feature = :feature) DESC, sequence DESC LIMIT 1
+ORDER BY CASE WHEN model = :model THEN 1 ELSE 0 END + CASE WHEN error_type = :error_type THEN 1 ELSE 0 END
+    + CASE WHEN feature = :feature THEN 1 ELSE 0 END DESC, sequence DESC LIMIT 1
 """  # noqa: S608 - a constant
 _OPEN: Final = "SELECT * FROM alerts WHERE alert_id = :alert_id AND state <> 'resolved'"
-_RESOLVE: Final = (
-    "UPDATE alerts SET state = 'resolved', active = 0, last_time = ?, resolved_time = ?, muted = '' WHERE alert_id = ?"
-)
+_RESOLVE: Final = """
+UPDATE alerts SET state = 'resolved', active = 0, last_time = :time, resolved_time = :time, muted = ''
+WHERE alert_id = :alert_id
+"""
 _SUPERSEDE: Final = """
 UPDATE alerts SET active = 0 WHERE active = 1 AND kind = :kind AND pipeline = :pipeline AND operation = :operation
     AND model = :model AND feature = :feature AND error_type = :error_type AND rule = :rule
@@ -87,14 +90,15 @@ SELECT :place, :alert_id, :failure, :error_type, :time WHERE NOT EXISTS (
     WHERE place = :place AND alert_id = :alert_id AND failure IS :failure AND error_type = :error_type
 )
 """
-_FORGET_PLACES: Final = "DELETE FROM places WHERE sequence <= (SELECT max(sequence) FROM places) - ?"
+_FORGET_PLACES: Final = "DELETE FROM places WHERE sequence <= (SELECT max(sequence) FROM places) - :most"
 
 _COUNT_ALERTS: Final = """
-SELECT kind, severity, count(*), sum(held_back) FROM alerts WHERE time >= ? AND time < ? GROUP BY kind, severity
+SELECT kind, severity, count(*) AS alerts, sum(held_back) AS held_back FROM alerts
+WHERE time >= :since AND time < :until GROUP BY kind, severity
 """
 _COUNT_DELIVERIES: Final = """
-SELECT channel, deliveries.state, count(*) FROM deliveries JOIN alerts USING (alert_id)
-WHERE time >= ? AND time < ? AND reason <> 'digest' GROUP BY channel, deliveries.state
+SELECT channel, deliveries.state, count(*) AS alerts FROM deliveries JOIN alerts USING (alert_id)
+WHERE time >= :since AND time < :until AND reason <> 'digest' GROUP BY channel, deliveries.state
 """
 
 _CONDITIONS: Final = {
@@ -105,18 +109,18 @@ _CONDITIONS: Final = {
 }
 
 
-class SqliteAlertStore(SqliteUpkeep):
-    """Alerts and outbox in one SQLite file, which several processes may share; an `AlertStore`."""
+class AlertTables(UpkeepTables):
+    """Alerts and outbox in the tables of one database; an `AlertStore`."""
 
     def record(self, said: Occurrence, *, channels: Sequence[str], cooldown_seconds: float) -> Recorded:
         """See `AlertStore.record`."""
         if said.cooldown_seconds is not None:
             cooldown_seconds = said.cooldown_seconds
-        with self._lock:
+        with self._database.lock:
             # A look beforehand only decides how hard to synchronise: what is news survives a power cut, and a repeat,
             # of which there may be thousands in a loop, does not wait for the disk.
             durable = self._belongs_to(said, cooldown_seconds) is None
-            with self._transaction(durable=durable):
+            with self._database.transaction(durable=durable):
                 found = self._belongs_to(said, cooldown_seconds)
                 recorded = self._raise(said, channels) if found is None else self._again(*found, said)
                 self._add_places(said, recorded.alert.alert_id)
@@ -124,18 +128,18 @@ class SqliteAlertStore(SqliteUpkeep):
 
     def resolve(self, alert_id: str, *, time: float) -> Alert | None:
         """See `AlertStore.resolve`."""
-        with self._transaction():
-            rows = self._rows(_OPEN, {"alert_id": alert_id})
+        with self._database.transaction():
+            rows = self._database.rows(_OPEN, {"alert_id": alert_id})
             return self._resolve(rows[0], time) if rows else None
 
     def clear(self, time: float, **identity: str) -> list[Alert]:
         """See `AlertStore.clear`."""
         conditions = "".join(f" AND {name} = :{name}" for name in identity)
         statement = f"SELECT * FROM alerts WHERE active = 1{conditions} ORDER BY sequence"  # noqa: S608 - as above
-        if not self._rows(statement, identity):  # most of the time: no write lock for finding nothing
+        if not self._database.rows(statement, identity):  # most of the time: no write lock for finding nothing
             return []
-        with self._transaction():
-            return [self._resolve(row, time) for row in self._rows(statement, identity)]
+        with self._database.transaction():
+            return [self._resolve(row, time) for row in self._database.rows(statement, identity)]
 
     def find(
         self,
@@ -153,31 +157,31 @@ class SqliteAlertStore(SqliteUpkeep):
         conditions += ["active = 1"] if only_active else []
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         statement = f"SELECT * FROM alerts {where} ORDER BY time DESC, sequence DESC LIMIT :limit"  # noqa: S608 - as above
-        return [alert_of(row) for row in self._rows(statement, given | {"limit": limit})]
+        return [alert_of(row) for row in self._database.rows(statement, given | {"limit": limit})]
 
     def summarise(self, since: float, until: float = math.inf) -> AlertSummary:
         """See `AlertStore.summarise`."""
-        with self._lock:
-            rows = self._rows(_COUNT_ALERTS, (since, until))
-            sent = self._rows(_COUNT_DELIVERIES, (since, until))
+        with self._database.lock:
+            rows = self._database.rows(_COUNT_ALERTS, {"since": since, "until": until})
+            sent = self._database.rows(_COUNT_DELIVERIES, {"since": since, "until": until})
         by_kind: Counter[str] = Counter()
         by_severity: Counter[str] = Counter()
-        for kind, severity, alerts, _ in rows:
-            by_kind[kind] += alerts
-            by_severity[severity] += alerts
+        for row in rows:
+            by_kind[row["kind"]] += row["alerts"]
+            by_severity[row["severity"]] += row["alerts"]
         deliveries: dict[str, dict[DeliveryState, int]] = {}
-        for channel, state, count in sent:
-            deliveries.setdefault(channel, {})[state] = count
+        for row in sent:
+            deliveries.setdefault(row["channel"], {})[row["state"]] = row["alerts"]
         return AlertSummary(
             since=since,
             alerts=by_kind.total(),
             by_kind=dict(by_kind),
             by_severity=dict(by_severity),
-            held_back=sum(row[3] for row in rows),
+            held_back=sum(row["held_back"] for row in rows),
             deliveries=deliveries,
         )
 
-    def _belongs_to(self, said: Occurrence, cooldown_seconds: float) -> tuple[sqlite3.Row, bool] | None:
+    def _belongs_to(self, said: Occurrence, cooldown_seconds: float) -> tuple[Row, bool] | None:
         """Find the alert that an occurrence belongs to, and whether as a failure on its way up."""
         given = _values(said) | {"cooldown": cooldown_seconds}
         row = self._at_place(said, given)
@@ -187,41 +191,41 @@ class SqliteAlertStore(SqliteUpkeep):
             is_held_back = existing.state != "resolved" and abs(said.alert.time - existing.time) < cooldown_seconds
             if outcome != "suppressed" or is_held_back:
                 return row, passing
-        rows = self._rows(_IN_COOLDOWN, given)
+        rows = self._database.rows(_IN_COOLDOWN, given)
         return (rows[0], False) if rows else None
 
-    def _at_place(self, said: Occurrence, given: Mapping[str, Any]) -> sqlite3.Row | None:
+    def _at_place(self, said: Occurrence, given: Mapping[str, Any]) -> Row | None:
         if said.failure is None:
             return None
         places = as_json([place for place in (said.alert.operation_id, *said.places) if place])
-        rows = self._rows(
+        rows = self._database.rows(
             _AT_PLACE, {**given, "places": places, "failure": said.failure, "window": SAME_FAILURE_SECONDS}
         )
         return rows[0] if rows else None
 
-    def _resolve(self, row: sqlite3.Row, time: float) -> Alert:
+    def _resolve(self, row: Row, time: float) -> Alert:
         alert = replace(alert_of(row), state="resolved", last_time=time, muted="")
-        self._connection.execute(_RESOLVE, (time, time, alert.alert_id))
+        self._database.execute(_RESOLVE, {"time": time, "alert_id": alert.alert_id})
         self._queue_resolved(alert, time)
         return alert
 
     def _raise(self, said: Occurrence, channels: Sequence[str]) -> Recorded:
         values = _values(said)
-        self._connection.execute(_SUPERSEDE, values)
+        self._database.execute(_SUPERSEDE, values)
         muted = self._muting(said.alert, said.alert.time)
-        self._connection.execute(_INSERT, values | {"muted": muted})
+        self._database.execute(_INSERT, values | {"muted": muted})
         if not muted:
             self._queue(said.alert, channels, said.alert.time)
         return Recorded(replace(said.alert, muted=muted), "raised")
 
-    def _again(self, row: sqlite3.Row, passing: bool, said: Occurrence) -> Recorded:
+    def _again(self, row: Row, passing: bool, said: Occurrence) -> Recorded:
         existing, automatic = alert_of(row), bool(row["automatic"])
         outcome = judge(existing, automatic=automatic, said=said, passing=passing)
         if outcome == "implied":
             return Recorded(existing, outcome)
         alert = repeated(existing, said) if outcome == "suppressed" else merged(existing, said)
         values = values_of(alert) | {"automatic": automatic and said.automatic}
-        self._connection.execute(_UPDATE, values)
+        self._database.execute(_UPDATE, values)
         return Recorded(alert, outcome)
 
     def _add_places(self, said: Occurrence, alert_id: str) -> None:
@@ -231,8 +235,9 @@ class SqliteAlertStore(SqliteUpkeep):
         places: list[dict[str, Any]] = [{**given, "place": place, "failure": said.failure} for place in said.around]
         if said.alert.operation_id:
             places.append({**given, "place": said.alert.operation_id, "failure": None})
-        self._connection.executemany(_ADD_PLACE, places)
-        self._connection.execute(_FORGET_PLACES, (_MOST_PLACES,))
+        for place in places:
+            self._database.execute(_ADD_PLACE, place)
+        self._database.execute(_FORGET_PLACES, {"most": _MOST_PLACES})
 
 
 def _values(said: Occurrence) -> dict[str, Any]:

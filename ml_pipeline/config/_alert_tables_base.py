@@ -1,23 +1,19 @@
-"""What the parts of the embedded alert store share: the connection, its transactions, and alerts as rows."""
+"""What the parts of an alert store share: the database as they see it, and alerts as rows of its tables."""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 
 from ml_pipeline.config._alert_records import Alert
-from ml_pipeline.config._alert_sqlite_schema import open_database
 from ml_pipeline.config._encoding import encode
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
+    from contextlib import AbstractContextManager
 
-__all__ = ["COLUMNS", "FALLBACK_SECONDS", "AlertDatabase", "alert_of", "as_json", "values_of"]
+__all__ = ["COLUMNS", "FALLBACK_SECONDS", "Database", "Row", "Tables", "alert_of", "as_json", "values_of"]
 
 FALLBACK_SECONDS: Final = 60.0
 
@@ -25,46 +21,69 @@ COLUMNS: Final = tuple(Alert.__dataclass_fields__)
 """The columns of the table ``alerts`` that are fields of an `Alert`."""
 
 
-class AlertDatabase:
-    """One SQLite file, which several processes may share. Thread-safe.
+class Row(Protocol):
+    """A row, by the names of its columns."""
 
-    Args:
-        path: The file; it and its folder are made at once. ``:memory:`` keeps everything in memory.
-        fallback_seconds: How long the other channels wait for Alertmanager to take an alert.
+    def __getitem__(self, name: str, /) -> Any:
+        """Return the value of a column."""
+        ...
 
-    Raises:
-        sqlite3.Error: If the file is not a database, stays locked, or cannot be written.
-        OSError: If the folder cannot be made.
+    def keys(self) -> Iterable[str]:
+        """Return the names of the columns."""
+        ...
+
+
+class Database(Protocol):
+    """Runs the store's statements, whose dialect is SQLite's as far as PostgreSQL can be told the same.
+
+    Thread-safe. Named parameters alone (``:name``): texts, numbers, truth values as 0 and 1, and None. A statement
+    outside a transaction is one by itself. What an engine raises goes on, and nothing is changed then.
     """
 
-    def __init__(self, path: Path | str, *, fallback_seconds: float = FALLBACK_SECONDS) -> None:
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """Held by one thread at a time; a thread may take it again."""
+        ...
+
+    def rows(self, statement: str, given: Mapping[str, Any] = ..., /) -> list[Row]:
+        """Run a statement and return what it finds."""
+        ...
+
+    def execute(self, statement: str, given: Mapping[str, Any] = ..., /) -> int:
+        """Run a statement and return how many rows it changed."""
+        ...
+
+    def transaction(self, *, durable: bool = False) -> AbstractContextManager[None]:
+        """Have what the block does happen whole or not at all, with nobody else writing meanwhile.
+
+        Args:
+            durable: Whether it survives a power cut once the block is left, not only the end of the process.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what is open."""
+        ...
+
+
+class Tables:
+    """The tables of a store in one database. Thread-safe.
+
+    Args:
+        database: Where they are.
+        fallback_seconds: How long the other channels wait for Alertmanager to take an alert.
+    """
+
+    def __init__(self, database: Database, *, fallback_seconds: float = FALLBACK_SECONDS) -> None:
+        self._database = database
         self._fallback_seconds = fallback_seconds
-        self._lock = threading.RLock()
-        self._connection = open_database(Path(path))
 
     def close(self) -> None:
         """See `AlertStore.close`."""
-        with self._lock:
-            self._connection.close()
-
-    def _rows(self, statement: str, given: Mapping[str, Any] | Sequence[Any] = ()) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._connection.execute(statement, given).fetchall()
-
-    @contextlib.contextmanager
-    def _transaction(self, *, durable: bool = False) -> Iterator[None]:
-        with self._lock:
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            finally:
-                if self._connection.in_transaction:  # not after a commit, nor where SQLite rolled back by itself
-                    self._connection.execute("ROLLBACK")
+        self._database.close()
 
 
-def as_json(texts: Sequence[str]) -> str:
+def as_json(texts: Iterable[str]) -> str:
     """Write texts as the JSON array that ``json_each`` reads."""
     return orjson.dumps(list(texts)).decode()
 
@@ -79,7 +98,7 @@ def values_of(alert: Alert) -> dict[str, Any]:
     }
 
 
-def alert_of(row: sqlite3.Row) -> Alert:
+def alert_of(row: Row) -> Alert:
     """Return the alert that a row of the table ``alerts`` holds."""
     values = {name: row[name] for name in COLUMNS}
     return Alert(

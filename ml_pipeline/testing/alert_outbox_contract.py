@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ml_pipeline.config._alert_sqlite_outbox import GROUP_SECONDS, MOST_IN_A_MESSAGE
+from ml_pipeline.config._alert_tables_outbox import GROUP_SECONDS, MOST_IN_A_MESSAGE
 from ml_pipeline.testing.alert_store_contract import record, said
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ml_pipeline.config._alert_records import Alert, Occurrence
-from ml_pipeline.config._alert_sqlite import SAME_FAILURE_SECONDS
+from ml_pipeline.config._alert_tables import SAME_FAILURE_SECONDS
 from ml_pipeline.config._ids import new_id
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ml_pipeline.config._alert_silences import Silence
-from ml_pipeline.config._alert_sqlite_upkeep import INHIBITION_SECONDS, LOOK_AGAIN_SECONDS
+from ml_pipeline.config._alert_tables_upkeep import INHIBITION_SECONDS, LOOK_AGAIN_SECONDS
 from ml_pipeline.testing.alert_outbox_contract import claim
 from ml_pipeline.testing.alert_store_contract import record, said
 

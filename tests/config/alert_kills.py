@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import ml_pipeline
-from ml_pipeline.config import _alert_delivery, _alert_sqlite_outbox
+from ml_pipeline.config import _alert_delivery, _alert_tables_outbox
 from ml_pipeline.config._events import Bus
 from ml_pipeline.config.alerting import AlertManager, AlertMessage
 
@@ -92,8 +92,8 @@ def main(folder: Path, rounds: int, seed: int) -> dict[str, object]:
     ml_pipeline.configure(name="kills", strict=True)
     # Everything is delivered soon and in full, so that kills meet deliveries as often as calls.
     _alert_delivery._GATHER_SECONDS = 0.001  # type: ignore[misc]
-    _alert_sqlite_outbox.GROUP_SECONDS = 0.01  # type: ignore[misc]
-    _alert_sqlite_outbox.MOST_IN_A_MESSAGE = 1_000_000  # type: ignore[misc]
+    _alert_tables_outbox.GROUP_SECONDS = 0.01  # type: ignore[misc]
+    _alert_tables_outbox.MOST_IN_A_MESSAGE = 1_000_000  # type: ignore[misc]
     chance, file = random.Random(seed), folder / "post"
     told: list[str] = []
     for number in range(rounds):

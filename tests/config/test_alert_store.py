@@ -86,7 +86,7 @@ class TestInFile(AlertStoreContract, AlertOutboxContract, AlertFallbackContract,
         """A new alert waits for the disk; a repeat, of which a loop makes thousands, does not."""
         store = opened()
         levels: list[str] = []
-        store._connection.set_trace_callback(
+        store.connection.set_trace_callback(
             lambda sql: levels.append(sql) if sql.startswith("PRAGMA synchronous") else None
         )
         record(store, said(1000.0))
@@ -95,11 +95,11 @@ class TestInFile(AlertStoreContract, AlertOutboxContract, AlertFallbackContract,
 
     def test_places_are_bounded(self, opened: Callable[[], SqliteAlertStore], monkeypatch: pytest.MonkeyPatch) -> None:
         """Where failures are on their way to is forgotten, oldest first."""
-        monkeypatch.setattr("ml_pipeline.config._alert_sqlite._MOST_PLACES", 10)
+        monkeypatch.setattr("ml_pipeline.config._alert_tables._MOST_PLACES", 10)
         store = opened()
         for index in range(50):
             record(store, said(automatic=True, failure="x", operation_id=f"a{index}", around=(f"b{index}",)))
-        (count,) = store._connection.execute("SELECT count(*) FROM places").fetchone()
+        (count,) = store.connection.execute("SELECT count(*) FROM places").fetchone()
         assert count == 10
 
     def test_a_file_that_is_no_store_is_refused(self, tmp_path: Path) -> None:
