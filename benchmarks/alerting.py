@@ -1,6 +1,7 @@
 """What an ``alert_*`` call costs its caller, beside a plain SQLite commit that is on disk when it returns.
 
-Both write to the same disk in turns, a short stretch each, so that a busy disk slows both.
+So is a value that a rule watches, which writes nothing while nothing fires. Both write to the same disk in turns, a
+short stretch each, so that a busy disk slows both.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ CASES = [
     Case("a new alert of an exception", _PROGRAM, ("exception",)),
     Case("held back by its cooldown", _PROGRAM, ("held",)),
     Case("an exception held back", _PROGRAM, ("held exception",)),
+    Case("a value that a rule watches", _PROGRAM, ("value",)),
 ]
 QUANTITIES = {
     "plain_us": "plain commit, µs",
@@ -52,9 +54,10 @@ def compare(what: str) -> dict[str, float]:
         Microseconds a call: the median of a plain commit, the median and the 95th percentile of ours, and how many
         plain commits ours costs.
     """
-    from ml_pipeline.config.alerting import AlertManager
+    from ml_pipeline.config.alerting import AlertManager, AlertRule
 
     alerts = AlertManager(channels=())
+    alerts.add_rule(AlertRule(name="QueueTooLong", on="queue_length", above=100, clear=80, needed=2, window=5))
     plain = sqlite3.connect(Path("plain.db"), isolation_level=None)
     plain.execute("PRAGMA journal_mode=WAL")
     plain.execute("PRAGMA synchronous=FULL")
@@ -69,11 +72,15 @@ def compare(what: str) -> dict[str, float]:
         error: Any = failure if what.endswith("exception") else f"row {number}: Connection timeout"
         alerts.alert_processing_failure(name, error)
 
+    def value(number: int) -> None:
+        alerts.observe_value("queue_length", number % 90, site="a", model="m")
+
+    call, count = (value, HELD_CALLS) if what == "value" else (alert, HELD_CALLS if what.startswith("held") else CALLS)
     theirs: list[float] = []
     ours: list[float] = []
     for stretch in range(STRETCHES):
         theirs += _microseconds(commit, CALLS, stretch)
-        ours += _microseconds(alert, HELD_CALLS if what.startswith("held") else CALLS, stretch)
+        ours += _microseconds(call, count, stretch)
     own = sorted(ours)
     result = {"plain_us": median(theirs), "ours_us": median(own), "p95_us": own[int(len(own) * 0.95)]}
     return {**result, "times": result["ours_us"] / result["plain_us"]}

@@ -7,6 +7,7 @@ that both tell of one alert: ``alertname``, ``pipeline``, ``kind`` and ``severit
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from ml_pipeline.config._alert_channels import AlertMessage
     from ml_pipeline.config._alert_records import Alert
-    from ml_pipeline.config._alert_store import AlertStore
     from ml_pipeline.settings import Settings
 
 __all__ = ["AlertmanagerChannel", "label_set"]
@@ -94,23 +94,30 @@ class AlertmanagerChannel:
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, store: Callable[[], AlertStore], *, clock: Callable[[], float]
+        cls,
+        settings: Settings,
+        told: Callable[[int], Sequence[Alert]] = lambda _: (),
+        *,
+        clock: Callable[[], float] = time.time,
+        say: Callable[[str], None] = lambda _: None,
     ) -> AlertmanagerChannel | None:
         """Make the channel that the settings describe; None where they name no Alertmanager.
 
         Args:
             settings: In force now.
-            store: Returns the store, opening it if need be.
+            told: As the class has it, as are the others; by default nothing is open.
             clock: Seconds since the Unix epoch.
+            say: Told of each step.
         """
         if settings.alertmanager_url is None:
             return None
         return cls(
             settings.alertmanager_url,
-            lambda limit: store().told(ALERTMANAGER, limit=limit),
+            told,
             clock=clock,
             boards=settings.grafana_url,
             timeout_seconds=settings.smtp_timeout_seconds,
+            say=say,
         )
 
     def send(self, message: AlertMessage) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ml_pipeline import _runtime
 from ml_pipeline.config._alert_channels import AlertMessage
 from ml_pipeline.config._alert_records import Alert
+from ml_pipeline.config._alert_store import ALERTMANAGER
 from ml_pipeline.config._alert_ways import channel_names, channel_of
 from ml_pipeline.config._alert_words import title
 from ml_pipeline.config._ids import new_id
@@ -37,7 +38,8 @@ def try_channels(names: Sequence[str], settings: Settings, say: Callable[[str], 
         SettingsError: If there is no channel, no such channel, or what it needs is not set.
         AlertError: If a mail address cannot be one.
     """
-    names = names or channel_names(settings)
+    through = (ALERTMANAGER,) if settings.alertmanager_url else ()
+    names = names or (*through, *channel_names(settings))
     if not names:
         remedy = "set ML_PIPELINE_SMTP_HOST or ML_PIPELINE_ALERT_CHANNELS"
         raise SettingsError("alerts must go somewhere to be tested", remedy=remedy)

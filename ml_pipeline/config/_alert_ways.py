@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ml_pipeline import _runtime
+from ml_pipeline.config._alert_store import ALERTMANAGER
 from ml_pipeline.errors import SettingsError, closest
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def channel_of(name: str, settings: Settings, say: Callable[[str], None] = lambd
     """Make one channel.
 
     Args:
-        name: Such as ``slack``; it need not be among those that alerts go to.
+        name: Such as ``slack``, or ``alertmanager``; it need not be among those that alerts go to.
         settings: With what that channel needs.
         say: Told of each step of a delivery.
 
@@ -45,10 +46,16 @@ def channel_of(name: str, settings: Settings, say: Callable[[str], None] = lambd
         AlertError: If a mail address cannot be one.
     """
     from ml_pipeline._settings_alerts import CHANNELS
+    from ml_pipeline.config._alert_alertmanager import AlertmanagerChannel
     from ml_pipeline.settings import environment_name
 
+    if name == ALERTMANAGER:
+        through = AlertmanagerChannel.from_settings(settings, say=say)
+        if through is None:
+            raise SettingsError(f"the channel {name} needs ML_PIPELINE_ALERTMANAGER_URL", remedy="set it")
+        return through
     if name not in CHANNELS:
-        raise SettingsError("a channel must be one of the known ones", name, closest(name, CHANNELS))
+        raise SettingsError("a channel must be one of the known ones", name, closest(name, (*CHANNELS, ALERTMANAGER)))
     needed = CHANNELS[name]
     value = getattr(settings, needed) if needed else ""
     if value is None:

@@ -107,3 +107,17 @@ def test_what_cannot_be_tried_is_an_error_of_the_settings(
     """Exit code 2, and one line that says what to set."""
     assert main(["alerts", "test", *arguments]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_alertmanager_is_tried_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it is set, by default and before the ways that stand in; where it is not, that is told."""
+    assert main(["alerts", "test", "--channel", "alertmanager"]) == 2
+    assert "the channel alertmanager needs ML_PIPELINE_ALERTMANAGER_URL; set it" in capsys.readouterr().err
+    end = HttpEnd(all_texts)
+    with end.serving():
+        ml_pipeline.configure(alertmanager_url=f"http://127.0.0.1:{end.port}", name="adni")
+        assert main(["alerts", "test"]) == 0
+    steps = told(capsys)
+    assert steps[0] == "alertmanager: sending '[TEST] adni: a test of the alert channel alertmanager', delivery ID"
+    assert steps[-2:] == ["alertmanager: Alertmanager has taken it (202)", "alertmanager: delivered in N s"]
+    assert end.paths == ["/api/v2/alerts"]
