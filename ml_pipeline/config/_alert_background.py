@@ -9,6 +9,7 @@ from ml_pipeline.config._alert_alertmanager import AlertmanagerChannel
 from ml_pipeline.config._alert_cooldowns import Cooldowns
 from ml_pipeline.config._alert_delivery import Deliverer
 from ml_pipeline.config._alert_history import NEWEST, HistoryFile
+from ml_pipeline.config._alert_recoveries import Recoveries
 from ml_pipeline.config._alert_routes import Routes
 from ml_pipeline.config._alert_store import ALERTMANAGER
 from ml_pipeline.config._alert_upkeep import Upkeep
@@ -89,12 +90,17 @@ class AlertBackground:
             own = channels_of(settings)
             self._routes = _routes(settings, tuple(channel.name for channel in own))
             channels = (*(() if self._alertmanager is None else (self._alertmanager,)), *own)
+
+        def is_there() -> bool:
+            return not is_shared or outbox.exists()
+
         upkeep = Upkeep(
             store,
             tuple(channel.name for channel in channels),
             self.channels_of,
             clock=clock,
             publish=publish,
+            cooldown_seconds=settings.alert_cooldown_seconds,
             digest=settings.alert_digest,
             keep_seconds=settings.log_retention_days * _DAY_SECONDS,
         )
@@ -105,10 +111,11 @@ class AlertBackground:
             on_delivery=on_delivery,
             timeout_seconds=settings.smtp_timeout_seconds,
             upkeep=lambda: self._look_after(upkeep),
-            is_there=lambda: not is_shared or outbox.exists(),
+            is_there=is_there,
             limits=None if self._routes is None else self._routes.limits,
         )
         self.cooldowns = Cooldowns(self._hold, clock=clock)
+        self.recoveries = Recoveries(store, is_there, clock=clock, wake=self.wake)
         if is_shared:
             self._history = HistoryFile(
                 settings.log_dir / "alerts.json", folder / "alerts.json.lock", lambda: store().find(limit=NEWEST)
@@ -157,6 +164,7 @@ class AlertBackground:
         alert = self._store().hold(alert_id, count, time=last)
         if alert is None:
             return False
+        self.recoveries.failed(alert)
         self._publish(alert, "suppressed", reason="cooldown", count=count)
         self.wake()  # it may have been said often enough to escalate
         return alert.state != "resolved"

@@ -96,6 +96,7 @@ _ADDED: Final = MappingProxyType(
                 "resolved_time": "REAL",
                 "escalate_after": "INTEGER",
                 "escalate_time": "REAL",
+                "good_since": "REAL",
             }
         ),
         "deliveries": MappingProxyType(
@@ -127,6 +128,7 @@ CREATE INDEX IF NOT EXISTS alerts_open ON alerts (pipeline, kind) WHERE active =
 CREATE INDEX IF NOT EXISTS alerts_muted ON alerts (muted) WHERE active = 1 AND muted <> '';
 CREATE INDEX IF NOT EXISTS alerts_to_escalate ON alerts (escalate_time)
     WHERE active = 1 AND escalated = 0 AND (escalate_time IS NOT NULL OR escalate_after IS NOT NULL);
+CREATE INDEX IF NOT EXISTS alerts_made_good ON alerts (good_since) WHERE active = 1 AND good_since IS NOT NULL;
 CREATE INDEX IF NOT EXISTS deliveries_by_batch ON deliveries (batch) WHERE batch <> '';
 CREATE INDEX IF NOT EXISTS deliveries_open ON deliveries (channel, pipeline, reason)
     WHERE state = 'pending' AND batch = '';

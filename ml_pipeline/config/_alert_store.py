@@ -105,6 +105,32 @@ class AlertStore(Protocol):
         """
         ...
 
+    def went_well(self, pipeline: str, operation: str, model: str, *, time: float) -> bool:
+        """Note that an operation has gone well since it failed; a repeat of the failure takes that back.
+
+        Args:
+            pipeline: Where.
+            operation: Its name.
+            model: The model it concerns.
+            time: When.
+
+        Returns:
+            Whether an open alert of a failure, raised by no rule, was waiting for that.
+        """
+        ...
+
+    def resolve_mended(self, raised_before: float, *, time: float) -> list[Alert]:
+        """Resolve, as `resolve` does, the alerts of failures that were made good.
+
+        Args:
+            raised_before: Only those raised at this time or earlier.
+            time: Now.
+
+        Returns:
+            The alerts as they stand now.
+        """
+        ...
+
     def add_silence(self, silence: Silence) -> None:
         """Keep a silence; what is raised while it lasts is muted."""
         ...

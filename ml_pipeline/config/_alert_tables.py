@@ -39,7 +39,8 @@ _INSERT: Final = (
 )
 _UPDATE: Final = (
     f"UPDATE alerts SET {', '.join(f'{name} = :{name}' for name in _STORED)}, "  # noqa: S608 - as above
-    "automatic = :automatic WHERE alert_id = :alert_id"
+    "automatic = :automatic, good_since = CASE WHEN good_since > :last_time THEN good_since END "
+    "WHERE alert_id = :alert_id"
 )
 
 # As `may_be_one` says it.
@@ -63,10 +64,6 @@ ORDER BY CASE WHEN model = :model THEN 1 ELSE 0 END + CASE WHEN error_type = :er
     + CASE WHEN feature = :feature THEN 1 ELSE 0 END DESC, sequence DESC LIMIT 1
 """  # noqa: S608 - a constant
 _OPEN: Final = "SELECT * FROM alerts WHERE alert_id = :alert_id AND state <> 'resolved'"
-_RESOLVE: Final = """
-UPDATE alerts SET state = 'resolved', active = 0, last_time = :time, resolved_time = :time, muted = ''
-WHERE alert_id = :alert_id
-"""
 _SUPERSEDE: Final = """
 UPDATE alerts SET active = 0 WHERE active = 1 AND kind = :kind AND pipeline = :pipeline AND operation = :operation
     AND model = :model AND feature = :feature AND error_type = :error_type AND rule = :rule
@@ -202,12 +199,6 @@ class AlertTables(UpkeepTables):
             _AT_PLACE, {**given, "places": places, "failure": said.failure, "window": SAME_FAILURE_SECONDS}
         )
         return rows[0] if rows else None
-
-    def _resolve(self, row: Row, time: float) -> Alert:
-        alert = replace(alert_of(row), state="resolved", last_time=time, muted="")
-        self._database.execute(_RESOLVE, {"time": time, "alert_id": alert.alert_id})
-        self._queue_resolved(alert, time)
-        return alert
 
     def _raise(self, said: Occurrence, channels: Sequence[str]) -> Recorded:
         values = _values(said)

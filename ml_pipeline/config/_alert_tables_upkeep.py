@@ -28,6 +28,10 @@ INHIBITION_SECONDS: Final = 3_600.0
 LOOK_AGAIN_SECONDS: Final = 30.0
 """How often to see whether what mutes an alert is over."""
 
+_RESOLVE: Final = """
+UPDATE alerts SET state = 'resolved', active = 0, last_time = :time, resolved_time = :time, muted = ''
+WHERE alert_id = :alert_id
+"""
 _ACKNOWLEDGE: Final = """
 UPDATE alerts SET acknowledged_by = :by, acknowledged_time = :time WHERE alert_id = :alert_id AND state <> 'resolved'
 """
@@ -37,7 +41,8 @@ SELECT batch AS delivery_id, channel, reason, state, attempts, due, settled, err
 WHERE alert_id = :alert_id ORDER BY sequence
 """
 _HOLD: Final = """
-UPDATE alerts SET count = count + :count, held_back = held_back + :count, last_time = max(last_time, :time)
+UPDATE alerts SET count = count + :count, held_back = held_back + :count, last_time = max(last_time, :time),
+    good_since = CASE WHEN good_since > :time THEN good_since END
 WHERE alert_id = :alert_id
 """
 _SILENCES: Final = "SELECT * FROM silences WHERE until > :time ORDER BY until"
@@ -50,6 +55,15 @@ _CAUSES: Final = """
 SELECT alert_id FROM alerts WHERE active = 1 AND pipeline = :pipeline AND alert_id <> :alert_id
     AND name IN (SELECT value FROM json_each(:names)) AND last_time > :time - :window AND last_time <= :time LIMIT 1
 """
+_WENT_WELL: Final = """
+UPDATE alerts SET good_since = :time WHERE active = 1 AND kind = 'processing_failure' AND rule = ''
+    AND good_since IS NULL AND pipeline = :pipeline AND operation = :operation AND model = :model AND last_time <= :time
+"""
+_FAILED: Final = """
+SELECT alert_id FROM alerts WHERE active = 1 AND kind = 'processing_failure' AND rule = ''
+    AND good_since IS NULL AND pipeline = :pipeline AND operation = :operation AND model = :model LIMIT 1
+"""
+_MADE_GOOD: Final = "SELECT * FROM alerts WHERE active = 1 AND good_since IS NOT NULL"
 _MUTED: Final = "SELECT * FROM alerts WHERE active = 1 AND muted <> ''"
 _MUTE: Final = "UPDATE alerts SET muted = :muted WHERE alert_id = :alert_id"
 _TO_ESCALATE: Final = """
@@ -105,6 +119,22 @@ class UpkeepTables(OutboxTables):
             self._database.execute(_HOLD, {"alert_id": alert_id, "count": count, "time": time})
             return self.get(alert_id)
 
+    def went_well(self, pipeline: str, operation: str, model: str, *, time: float) -> bool:
+        """See `AlertStore.went_well`."""
+        given = {"pipeline": pipeline, "operation": operation, "model": model}
+        if not self._database.rows(_FAILED, given):
+            return False
+        with self._database.transaction():
+            return self._database.execute(_WENT_WELL, {**given, "time": time}) > 0
+
+    def resolve_mended(self, raised_before: float, *, time: float) -> list[Alert]:
+        """See `AlertStore.resolve_mended`."""
+        statement, given = f"{_MADE_GOOD} AND time <= :before ORDER BY sequence", {"before": raised_before}
+        if not self._database.rows(statement, given):
+            return []
+        with self._database.transaction():
+            return [self._resolve(row, time) for row in self._database.rows(statement, given)]
+
     def add_silence(self, silence: Silence) -> None:
         """See `AlertStore.add_silence`."""
         given = {name: getattr(silence, name) for name in ("silence_id", "since", "until", "reason", "by")}
@@ -157,6 +187,8 @@ class UpkeepTables(OutboxTables):
         times = [self._database.rows(_NEXT_ESCALATION)[0]["next"]]
         if self._database.rows(_MUTED):  # others may end a silence, or resolve a cause, at any time
             times += [self._database.rows(_NEXT_END, {"time": time})[0]["next"], time + LOOK_AGAIN_SECONDS]
+        if self._database.rows(_MADE_GOOD):
+            times.append(time + LOOK_AGAIN_SECONDS)
         return min((each for each in times if each is not None), default=None)
 
     def digest(self, period: str, channels: Sequence[str], note: str, *, since: float, until: float) -> bool:
@@ -178,6 +210,12 @@ class UpkeepTables(OutboxTables):
                 for statement in _FORGET:
                     forgotten += self._database.execute(statement, {"before": before})
         return forgotten
+
+    def _resolve(self, row: Row, time: float) -> Alert:
+        alert = replace(alert_of(row), state="resolved", last_time=time, muted="")
+        self._database.execute(_RESOLVE, {"time": time, "alert_id": alert.alert_id})
+        self._queue_resolved(alert, time)
+        return alert
 
     def _muting(self, alert: Alert, time: float) -> str:
         """Say what keeps an alert from being delivered now; empty for nothing."""

@@ -30,7 +30,8 @@ class Upkeep:
         channels: Names of the channels of this process; one that has none leaves it to others to be heard.
         channels_of: Names the channels that an alert goes to.
         clock: Seconds since the Unix epoch.
-        publish: Told of each alert that escalates.
+        publish: Told of each alert that escalates or is over.
+        cooldown_seconds: How long a failure that was made good stays open, from when it was raised.
         digest: How often what happened is summed up in a mail.
         keep_seconds: How long an alert is kept after it was last said.
     """
@@ -43,6 +44,7 @@ class Upkeep:
         *,
         clock: Callable[[], float],
         publish: Callable[[Alert, AlertState], None],
+        cooldown_seconds: float,
         digest: Digest,
         keep_seconds: float,
     ) -> None:
@@ -51,6 +53,7 @@ class Upkeep:
         self._channels_of = channels_of
         self._clock = clock
         self._publish = publish
+        self._cooldown_seconds = cooldown_seconds
         self._digest = digest if _DIGEST_CHANNEL in channels else "off"
         self._keep_seconds = keep_seconds
         self._digested = ""
@@ -66,8 +69,10 @@ class Upkeep:
         if now - self._forgotten >= _DAY_SECONDS:
             self._forgotten = now
             store.forget(now - self._keep_seconds)
+        for alert in store.resolve_mended(now - self._cooldown_seconds, time=now):
+            self._publish(alert, "resolved")
         if not self._channels:
-            return None
+            return store.next_change(now)
         store.unmute(self._channels_of, time=now)
         for alert in store.escalate(self._channels_of, time=now):
             self._publish(alert, "escalated")

@@ -234,7 +234,9 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
         """
         if isinstance(event, AlertEvent):
             return
-        self._background.get()
+        background = self._background.get()
+        if isinstance(event, OperationEvent) and event.type == "complete":
+            background.recoveries.completed(event)
         if self._is_left_to_rules(event):
             return
         if isinstance(event, OperationEvent):
@@ -273,6 +275,7 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
         recorded = self._store.get().record(said, channels=channels, cooldown_seconds=cooldown)
         if recorded.outcome == "suppressed" and said.key is not None:
             background.cooldowns.learn(said.key, recorded.alert, cooldown)
+        background.recoveries.failed(recorded.alert)
         if recorded.outcome == "raised" or said.escalate_after is not None:
             background.wake()
         elif recorded.outcome != "implied":
