@@ -118,12 +118,21 @@ class AlertRule:
         ):
             object.__setattr__(self, name, made)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Read-only mappings do not travel to another process.
+        given = {name: getattr(self, name) for name in RULE_FIELDS}
+        return _made, ({name: dict(each) if isinstance(each, Mapping) else each for name, each in given.items()},)
+
     @property
     def threshold(self) -> Scalar | None:
         """What the value must pass; None where it is measured from a baseline that each event brings."""
         if self.drop is not None:
             return self.baseline - self.drop if isinstance(self.baseline, (int, float)) else None
         return next((each for each in (self.above, self.below, self.equals) if each is not None), None)
+
+
+def _made(given: dict[str, Any]) -> AlertRule:
+    return AlertRule(**given)
 
 
 RULE_FIELDS: Final = tuple(each.name for each in fields(AlertRule) if each.init)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
+import pickle
 import re
 import textwrap
 from pathlib import Path
@@ -44,6 +46,13 @@ def test_a_rule_has_what_it_takes_to_judge() -> None:
     )
     with pytest.raises(TypeError, match="does not support item assignment"):
         rule.labels["team"] = "x"  # type: ignore[index]
+
+
+def test_a_rule_can_be_given_to_another_process() -> None:
+    """And copied."""
+    rule = AlertRule(**EVALUATION, where={"type": ["complete"]}, labels={"team": "x"}, message="{value:.1f}")
+    for other in (pickle.loads(pickle.dumps(rule)), copy.deepcopy(rule)):
+        assert (other, other.wanted, other.template) == (rule, rule.wanted, rule.template)
 
 
 @pytest.mark.parametrize(
