@@ -216,6 +216,46 @@ class AlertUpkeepContract:
         assert store.next_change(1000.0) == 1000.0 + LOOK_AGAIN_SECONDS
         assert store.next_change(1090.0) == 1100.0
 
+    def test_what_has_gone_well_since_is_resolved(self, store: AlertStore) -> None:
+        """The failure of that operation and model, raised by then; nobody is told who was not told of it."""
+        failed = said(1000.0, model="m")
+        record(store, failed, "email")
+        for other in (said(1000.0, operation="o"), said(1000.0, kind="data_quality"), said(1000.0, name="OfARule")):
+            record(store, other)
+        assert not store.went_well("p", "data_ingestion", "", time=1010.0)
+        assert not store.went_well("other", "data_ingestion", "m", time=1010.0)
+        assert not store.went_well("p", "data_ingestion", "m", time=999.0), "it has failed since"
+        assert store.went_well("p", "data_ingestion", "m", time=1010.0)
+        assert not store.went_well("p", "data_ingestion", "m", time=1020.0), "that is known"
+        assert store.resolve_mended(999.9, time=1030.0) == []
+        assert store.next_change(1030.0) == 1030.0 + LOOK_AGAIN_SECONDS
+        (over,) = store.resolve_mended(1000.0, time=1060.0)
+        assert (over.alert_id, over.state, over.last_time) == (failed.alert.alert_id, "resolved", 1060.0)
+        assert store.resolve_mended(1000.0, time=1060.0) == []
+        assert len(store.find(limit=10, only_active=True)) == 3
+
+    @pytest.mark.parametrize("counted", [True, False])
+    def test_what_fails_again_is_not_over(self, store: AlertStore, counted: bool) -> None:
+        """A repeat takes back that it went well, until it goes well again."""
+        failed = said(1000.0)
+        record(store, failed)
+        assert store.went_well("p", "data_ingestion", "", time=1005.0)
+        if counted:
+            store.hold(failed.alert.alert_id, 1, time=1010.0)
+        else:
+            record(store, said(1010.0))
+        assert store.resolve_mended(1000.0, time=1060.0) == []
+        assert store.went_well("p", "data_ingestion", "", time=1020.0)
+        assert len(store.resolve_mended(1000.0, time=1060.0)) == 1
+
+    def test_a_repeat_that_is_counted_late_takes_nothing_back(self, store: AlertStore) -> None:
+        """It was said before the operation went well."""
+        failed = said(1000.0)
+        record(store, failed)
+        assert store.went_well("p", "data_ingestion", "", time=1005.0)
+        store.hold(failed.alert.alert_id, 1, time=1004.0)
+        assert len(store.resolve_mended(1000.0, time=1060.0)) == 1
+
     def test_a_period_is_summed_up_once(self, store: AlertStore) -> None:
         """Its alerts in one message, the most severe first, with the sentence given; later askers get nothing."""
         for index, severity in enumerate(("info", "critical", "info", "info")):

@@ -13,9 +13,10 @@ from prometheus_client import CollectorRegistry
 import ml_pipeline
 from ml_pipeline import _runtime
 from ml_pipeline.config import _alert_occurrences as occurrences
+from ml_pipeline.config._alert_recoveries import Recoveries
 from ml_pipeline.config._alert_upkeep import digest_period
-from ml_pipeline.config._events import Bus
-from ml_pipeline.config.alerting import AlertManager
+from ml_pipeline.config._events import Bus, OperationEvent
+from ml_pipeline.config.alerting import Alert, AlertManager
 from ml_pipeline.config.prometheus_metrics import PipelineMetrics
 from ml_pipeline.errors import AlertError
 from tests.config.alerting_world import World
@@ -344,3 +345,83 @@ def test_routes_that_cannot_be_cost_no_alert(tmp_path: Path, capsys: pytest.Capt
     alerts.flush()
     assert alerts.summary().deliveries == {"file": {"sent": 1}}
     assert "a channel must be among those alerts are delivered to (got 'fax')" in capsys.readouterr().err
+
+
+# Made good
+
+
+def test_what_goes_well_again_is_over_after_its_cooldown(world: World) -> None:
+    """A failed operation whose next run ends well resolves its alert by itself; flapping makes no second one."""
+    world.fail("first")
+    world.alerts.flush()
+    for number in range(3):
+        complete(world, f"good{number}")
+        world.fail(f"bad{number}")
+    complete(world, "last")
+    world.alerts.flush()
+    assert [reason for reason, _ in reasons(world)] == ["firing"]
+    world.clock.now += 300
+    world.alerts.flush()
+    assert reasons(world) == [("firing", ["data_ingestion"]), ("resolved", ["data_ingestion"])]
+    assert world.alerts.active() == []
+    assert world.states().count("raised") == world.states().count("resolved") == 1
+
+
+def test_another_start_makes_it_good(world: World) -> None:
+    """The process that failed is gone; the one that does it well finds its alert."""
+    world.fail("first", attributes={"model_name": "m"})
+    _runtime.shutdown()
+    world.clock.now += 300
+    complete(world, "other", attributes={"model_name": "other"})
+    world.alerts.flush()
+    assert len(world.alerts.active()) == 1
+    complete(world, "second", attributes={"model_name": "m"})
+    world.alerts.flush()
+    assert world.alerts.active() == []
+
+
+def test_an_operation_that_goes_well_all_the_time_asks_no_store(world: World) -> None:
+    """Nor is one made for it; with one, it is asked once in a while, and after each failure."""
+    asked: list[float] = []
+    there = False
+    store = world.alerts._store
+    passed = [0.0]
+    recoveries = Recoveries(
+        lambda: asked.append(passed[0]) or store.get(),  # type: ignore[func-returns-value]
+        lambda: there,
+        clock=world.clock,
+        wake=lambda: None,
+        monotonic=lambda: passed[0],
+    )
+    good = OperationEvent(type="complete", operation_id="op", kind="prediction", name="prediction")
+    recoveries.completed(good)
+    assert asked == []
+    there = True
+    for second in range(100):
+        passed[0] = second
+        recoveries.completed(good)
+    assert asked == [30.0, 60.0, 90.0]
+    recoveries.failed(replace(alert_of_failure(world), operation="prediction"))
+    recoveries.completed(good)
+    assert asked[3:] == [99.0]
+
+
+def test_what_is_known_of_operations_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that never come again do not fill the memory."""
+    monkeypatch.setattr("ml_pipeline.config._alert_recoveries._MOST_KNOWN", 10)
+    recoveries = Recoveries(world.alerts._store.get, lambda: False, clock=world.clock, wake=lambda: None)
+    for index in range(100):
+        recoveries.completed(OperationEvent(type="complete", operation_id="op", kind="custom", name=f"o{index}"))
+        assert len(recoveries._looked) <= 10
+
+
+def complete(world: World, operation_id: str, **fields: Any) -> None:
+    """Publish the good end of an ingestion."""
+    given = {"kind": "ingestion", "name": "data_ingestion", **fields}
+    world.bus.publish(OperationEvent(type="complete", operation_id=operation_id, **given))
+
+
+def alert_of_failure(world: World) -> Alert:
+    """Raise an alert of a failure and return it."""
+    world.alerts.alert_processing_failure("a", "x")
+    return world.alerts.history()[0]
