@@ -16,6 +16,7 @@ from ml_pipeline.config._alert_occurrences import number
 from ml_pipeline.config._alert_records import Occurrence, bounded_text
 from ml_pipeline.config._alert_rules import MEASURED_KIND
 from ml_pipeline.config._alert_subjects import EACH, SUBJECTS, matches, readings
+from ml_pipeline.config._events import EMPTY
 from ml_pipeline.errors import AlertError, closest
 
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ _ALARMING: Final = frozenset({"verdict", "alarm"})
 """Fields of a drift event that tell what its own alarm tells."""
 
 _ON: Final = MappingProxyType({subject.event: name for name, subject in SUBJECTS.items()})
-_CONCERNS: Final = frozenset({"model", "operation", "feature"})
-"""Labels of a measured value that say what it concerns; the others tell its series apart."""
-
 _RESOURCES: Final = MappingProxyType(
     {
         "memory": ("memory_bytes", "memory_available_bytes"),
@@ -84,8 +82,9 @@ class _Seen:
     model: object
     feature: str
     value: Scalar
-    baseline: float | None
-    labels: Mapping[str, str]
+    baseline: float | None = None
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    event: Event | None = None
 
     @property
     def key(self) -> Key:
@@ -198,16 +197,13 @@ class RuleBook:
         if watching is None:
             return
         texts = {label: str(text) for label, text in labels.items()}
-        others = [
-            f"{label}={texts[label]}" for label in sorted(texts) if label not in ("model", "operation", "feature")
-        ]
+        told_apart = [f"{label}={texts[label]}" for label in sorted(texts) if label != "feature"]
         seen = _Seen(
             pipeline=_runtime.settings().name,
             operation=texts.get("operation", ""),
             model=texts.get("model", ""),
-            feature=", ".join((texts.get("feature", name), *others)),
+            feature=", ".join((texts.get("feature", name), *told_apart)),
             value=value,
-            baseline=None,
             labels=texts,
         )
         for watched in watching:
@@ -246,7 +242,7 @@ class RuleBook:
                 feature=feature,
                 value=judged,
                 baseline=baseline,
-                labels={},
+                event=event,
             )
             self._judge(watched, seen, time)
 
@@ -324,13 +320,11 @@ def _occurrence(rule: AlertRule, seen: _Seen, series: _Series, time: float) -> O
         model=seen.model,
         feature=seen.feature,
     )
-    alert = replace(
-        said.alert,
-        name=rule.name,
-        labels=labels,
-        runbook=rule.runbook,
-        pipeline=bounded_text(seen.pipeline, is_id=True),
-    )
+    about: dict[str, Any] = {"pipeline": seen.pipeline}
+    if seen.event is not None:  # which is not always published in its operation's context
+        about |= {name: getattr(seen.event, name) for name in ("operation_id", "run_id", "user_id")}
+    ids: dict[str, Any] = {name: bounded_text(text, is_id=True) or None for name, text in about.items()}
+    alert = replace(said.alert, name=rule.name, labels=labels, runbook=rule.runbook, **ids)
     return replace(
         said,
         alert=alert,
@@ -341,7 +335,8 @@ def _occurrence(rule: AlertRule, seen: _Seen, series: _Series, time: float) -> O
 
 
 def _sentence(rule: AlertRule, seen: _Seen, threshold: Scalar | None) -> str:
-    subject = ": ".join(bounded_text(each) for each in (seen.model or seen.operation, seen.feature) if each)
+    concerns = seen.event and (seen.model or seen.operation)  # the labels of a measured value tell it
+    subject = ": ".join(bounded_text(each) for each in (concerns, seen.feature) if each)
     if rule.equals is not None:
         what = f"is {number(seen.value)}"
     elif rule.drop is not None:
@@ -386,5 +381,5 @@ def _over(value: object, event: Event, path: str) -> float | None:
 def _plain(value: object) -> Scalar | None:
     if value is None or isinstance(value, (bool, str)):
         return value
-    number_, failed = _runtime.attempt(float, value)
-    return None if failed else number_
+    converted, _ = _runtime.attempt(float, value)
+    return converted

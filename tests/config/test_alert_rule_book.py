@@ -84,18 +84,23 @@ def test_two_series_of_a_value_are_two_alerts(world: World) -> None:
     world.alerts.observe_value("queue_length", 120)
     found = {(each.feature, each.model, each.operation) for each in world.alerts.active()}
     assert found == {
-        ("queue_length, site=a", "m", ""),
-        ("depth, site=b", "", "import"),
+        ("queue_length, model=m, site=a", "m", ""),
+        ("depth, operation=import, site=b", "", "import"),
         ("queue_length", "", ""),
     }
     world.alerts.observe_value("queue_length", 1)
-    assert {each.feature for each in world.alerts.active()} == {"queue_length, site=a", "depth, site=b"}
+    assert {each.feature for each in world.alerts.active()} == {
+        "queue_length, model=m, site=a",
+        "depth, operation=import, site=b",
+    }
 
 
 def test_an_end_is_that_of_the_very_series(world: World) -> None:
-    """What has no model does not resolve what has one."""
+    """What has no model neither joins what has one, nor resolves it."""
     world.alerts.add_rule(queue())
     world.alerts.observe_value("queue_length", 120, model="m")
+    world.alerts.observe_value("queue_length", 120)
+    assert len(world.alerts.active()) == 2
     world.alerts.observe_value("queue_length", 1)
     assert [each.model for each in world.alerts.active()] == ["m"]
 
@@ -273,6 +278,7 @@ def test_a_model_below_its_floor(world: World) -> None:
         "roc_auc",
     )
     assert (raised.message, raised.state) == ("m: roc_auc is 0.79, below 0.8", "raised")
+    assert (raised.operation_id, raised.run_id) == ("o", None)
     world.bus.publish(complete(metrics={"roc_auc": 0.8}))
     assert alert(world).state == "resolved"
 
