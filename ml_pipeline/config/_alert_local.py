@@ -33,11 +33,12 @@ class ConsoleChannel:
     def send(self, message: AlertMessage) -> None:
         """Write the lines, all at once; see `AlertChannel.send`."""
         whole, rest = ordered(message)
-        lines = [f"[{tag(message)}] {each}" for each in opening(message)]
+        word = "ALERT" if message.reason == "firing" else tag(message)
+        lines = [f"[{word}] {each}" for each in opening(message)]
         for alert in (*whole, *rest):
             address = runbook_address(alert)
             known = " - ".join(each for each in (line(alert), one_line(alert.alert_id), address) if each)
-            lines.append(f"[{tag(message)}] {known}")
+            lines.append(f"[{word}] {known}")
         self._write("".join(f"ml_pipeline: {each}\n" for each in lines))
 
 
