@@ -191,7 +191,7 @@ class Deliverer:
             delivery.delivery_id,
             "dead" if is_dead else "pending",
             time=now,
-            due=now + self._pause_seconds(delivery.attempt),
+            due=now + max(self._pause_seconds(delivery.attempt), getattr(failed, "retry_after_seconds", None) or 0.0),
             error=bounded_text(failed, _MOST_ERROR_CHARACTERS),
         )
         return "dead" if is_dead else "failed"
