@@ -55,8 +55,17 @@ class Recoveries:
 
     def completed(self, event: OperationEvent) -> None:
         """Take note that an operation ended well."""
-        model = event.attributes.get("model_name")
-        key = (event.pipeline, event.name, model if isinstance(model, str) else "")
+        self.went_well(event.pipeline, event.name, event.attributes.get("model_name"))
+
+    def went_well(self, pipeline: str, operation: str, model: object) -> None:
+        """Take note that something ended well, an operation or not.
+
+        Args:
+            pipeline: Whose.
+            operation: Its name.
+            model: The model it was about.
+        """
+        key = (pipeline, operation, model if isinstance(model, str) else "")
         now = self._monotonic()
         if now - self._looked.get(key, float("-inf")) < LOOK_SECONDS:
             return
@@ -64,7 +73,7 @@ class Recoveries:
             self._looked.clear()
         self._looked[key] = now
         if self._is_there():
-            given = (bounded_text(event.pipeline, is_id=True), bounded_text(event.name), bounded_text(model))
+            given = (bounded_text(pipeline, is_id=True), bounded_text(operation), bounded_text(model))
             if self._store().went_well(*given, time=self._clock()):
                 self._wake()
 

@@ -168,6 +168,18 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
             return True
         return False
 
+    def went_well(self, operation: str, *, model: str = "") -> None:
+        """Say that an operation ended well: the alert of its failure before is resolved when its cooldown is over.
+
+        What `operation_logger` observes, and what runs under `alert_on_failure`, says so by itself.
+
+        Args:
+            operation: Its name, as `alert_processing_failure` was given it.
+            model: The model it concerns.
+        """
+        with _runtime.guard(_SINK):
+            self._background.get().recoveries.went_well(_runtime.settings().name, operation, model)
+
     def clear(
         self,
         kind: str,
