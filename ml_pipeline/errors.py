@@ -10,6 +10,7 @@
     ├── LineageError          a node, an edge or a walk that cannot be
     ├── AlertError            an alert, a severity or a delivery channel
     ├── DeliveryError         an alert that could not be delivered now, and is tried again
+    ├── StoreError            a database that is somewhere else and cannot be used now
     ├── DashboardError        Grafana, or a dashboard file
     └── DriftInputError       samples a drift statistic is not defined on
 
@@ -38,6 +39,7 @@ __all__ = [
     "MLPipelineError",
     "OperationStateError",
     "SettingsError",
+    "StoreError",
     "UnknownChannelError",
     "closest",
     "flat",
@@ -114,6 +116,10 @@ class DeliveryError(MLPipelineError, ConnectionError):
 
     retry_after_seconds: float | None = None
     """How long the receiver asked to be left alone, where it did."""
+
+
+class StoreError(MLPipelineError, ConnectionError):
+    """A store in a database that is somewhere else cannot be used now."""
 
 
 class DashboardError(MLPipelineError, RuntimeError):

@@ -11,9 +11,9 @@ from ml_pipeline.config import _sqlite
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["open_database"]
+__all__ = ["ADDED", "INDEXES", "TABLES", "open_database"]
 
-_TABLES: Final = """
+TABLES: Final = """
 CREATE TABLE IF NOT EXISTS alerts (
     sequence INTEGER PRIMARY KEY,
     alert_id TEXT NOT NULL UNIQUE,
@@ -81,7 +81,7 @@ CREATE TABLE IF NOT EXISTS silences (
 CREATE TABLE IF NOT EXISTS digests (period TEXT PRIMARY KEY);
 """
 
-_ADDED: Final = MappingProxyType(
+ADDED: Final = MappingProxyType(
     {
         "alerts": MappingProxyType(
             {
@@ -123,7 +123,7 @@ UPDATE deliveries SET queued = due, batch = CASE attempts WHEN 0 THEN '' ELSE de
 """
 """What was tried already has arrived under its own id, perhaps: nothing may join it."""
 
-_INDEXES: Final = """
+INDEXES: Final = """
 CREATE INDEX IF NOT EXISTS alerts_open ON alerts (pipeline, kind) WHERE active = 1;
 CREATE INDEX IF NOT EXISTS alerts_muted ON alerts (muted) WHERE active = 1 AND muted <> '';
 CREATE INDEX IF NOT EXISTS alerts_to_escalate ON alerts (escalate_time)
@@ -148,11 +148,11 @@ def open_database(path: Path) -> sqlite3.Connection:
         sqlite3.Error: If the file is not a database, stays locked, or cannot be written.
         OSError: If the folder cannot be made.
     """
-    connection = _sqlite.connect(path, schema=_TABLES)
+    connection = _sqlite.connect(path, schema=TABLES)
     try:
         if any(_missing(connection).values()):
             _add_columns(connection)
-        connection.executescript(_INDEXES)
+        connection.executescript(INDEXES)
     except sqlite3.Error:
         connection.close()
         raise
@@ -165,7 +165,7 @@ def _add_columns(connection: sqlite3.Connection) -> None:
         missing = _missing(connection)  # another process may have been quicker
         for table, columns in missing.items():
             for column in columns:
-                connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {_ADDED[table][column]}")
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {ADDED[table][column]}")
         if "batch" in missing["deliveries"]:
             connection.execute(_TAKE_OVER)
         connection.execute("COMMIT")
@@ -176,7 +176,7 @@ def _add_columns(connection: sqlite3.Connection) -> None:
 
 def _missing(connection: sqlite3.Connection) -> dict[str, list[str]]:
     missing = {}
-    for table, columns in _ADDED.items():
+    for table, columns in ADDED.items():
         present = {row["name"] for row in connection.execute(f"PRAGMA table_info({table})")}
         missing[table] = [name for name in columns if name not in present]
     return missing

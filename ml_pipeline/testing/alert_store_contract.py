@@ -53,7 +53,13 @@ def record(store: AlertStore, occurrence: Occurrence, *channels: str, cooldown: 
 
 
 class AlertStoreContract:
-    """What any `AlertStore` must do; subclass it and give the fixture ``store``."""
+    """What any `AlertStore` must do; subclass it and give the fixture ``store``.
+
+    Attributes:
+        refusal: What the store raises where a value is missing.
+    """
+
+    refusal: type[Exception] = sqlite3.IntegrityError
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[AlertStore]:
@@ -294,7 +300,7 @@ class AlertStoreContract:
     def test_what_fails_changes_nothing(self, store: AlertStore) -> None:
         """An alert whose deliveries cannot be written is not there either, and the store goes on."""
         broken: Any = None
-        with pytest.raises(sqlite3.IntegrityError):
+        with pytest.raises(self.refusal):
             record(store, said(), "email", broken)
         assert store.find(limit=10) == []
         assert store.summarise(0.0).deliveries == {}
