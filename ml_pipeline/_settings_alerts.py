@@ -24,6 +24,9 @@ CHANNELS: dict[str, str] = {
 }
 """Every way an alert may go, and the setting without which it leads nowhere."""
 
+_BESIDE = {"smtp_oauth_token_file": "smtp_user", "alert_webhook_key_file": "alert_webhook_url"}
+"""What does nothing without another setting, and that one."""
+
 
 class AlertSettings(CoreSettings):
     """How alerts are held back and delivered."""
@@ -110,6 +113,14 @@ class AlertSettings(CoreSettings):
     def _alertmanager(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
             raise ValueError("must be an address like http://127.0.0.1:9093, without user and password")
+        return value
+
+    @field_validator(*_BESIDE)
+    @classmethod
+    def _accompanied(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        needed = _BESIDE[str(info.field_name)]
+        if value is not None and not info.data.get(needed):
+            raise ValueError(f"needs {PREFIX}{needed.upper()} beside it")
         return value
 
     @field_validator("alert_channels")

@@ -28,6 +28,12 @@ from tests.processes import run_python
 RUN_ID = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f5a6"
 MAIL = {"alert_email_from": "ml@example.org", "alert_email_to": "ops@example.org"}
 
+BESIDE = {
+    "smtp_host": MAIL,
+    "smtp_oauth_token_file": {"smtp_user": "ml"},
+    "alert_webhook_key_file": {"alert_webhook_url": "https://alerts.example.org"},
+}
+
 GOOD: dict[str, tuple[str, object]] = {
     "name": ("alzheimer", "alzheimer"),
     "run_id": (RUN_ID.upper(), RUN_ID),
@@ -122,6 +128,8 @@ BAD = [
     ("alertmanager_url", "127.0.0.1:9093", "must be an address like http://127.0.0.1:9093, without user and password (got '127.0.0.1:9093')"),
     ("alertmanager_url", "http://me:word@am", "must be an address like http://127.0.0.1:9093, without user and password (got 'http://***@am')"),
     ("alertmanager_fallback_seconds", "-1", "input should be greater than or equal to 0 (got '-1')"),
+    ("smtp_oauth_token_file", "/run/token", "needs ML_PIPELINE_SMTP_USER beside it (got '/run/token')"),
+    ("alert_webhook_key_file", "/run/key", "needs ML_PIPELINE_ALERT_WEBHOOK_URL beside it (got '/run/key')"),
     ("alert_channels", "slak", "must be known channels, 'slak' is none: did you mean 'slack'? (got 'slak')"),
     ("alert_channels", "console,console", "must name each channel once (got 'console,console')"),
     ("alert_channels", "email", "email needs ML_PIPELINE_SMTP_HOST beside it (got 'email')"),
@@ -149,7 +157,7 @@ def test_a_good_value_is_read_from_everywhere(field: str, source: str, monkeypat
     """Environment, ``.env`` and argument are read the same way."""
     ml_pipeline.reset()
     text, value = GOOD[field]
-    for name, address in MAIL.items() if field == "smtp_host" else ():
+    for name, address in BESIDE.get(field, {}).items():
         monkeypatch.setenv(environment_name(name), address)
     if source == "environment":
         monkeypatch.setenv(environment_name(field), text)
@@ -323,10 +331,10 @@ def test_a_mail_server_needs_both_addresses() -> None:
 def test_all_that_is_wrong_at_once_is_salvaged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each wrong value falls back to its default, and the sound ones are kept."""
     ml_pipeline.reset()
-    expected = load_settings({"smtp_user": "sound", "log_console": "off", "metrics_host": "::1"})
+    expected = load_settings({"grafana_user": "sound", "log_console": "off", "metrics_host": "::1"})
     for field, text, _ in BAD:
         monkeypatch.setenv(environment_name(field), text)
-    monkeypatch.setenv("ML_PIPELINE_SMTP_USER", "sound")
+    monkeypatch.setenv("GRAFANA_USER", "sound")
     salvaged = salvage_settings({"unknown": 1, "log_console": "off", "metrics_host": "::1"})
     assert salvaged.model_dump() == expected.model_dump()
 

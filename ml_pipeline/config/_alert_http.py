@@ -116,10 +116,11 @@ class HttpService:
             if is_loopback(urlsplit(origin).hostname or ""):  # no proxy is nearer; certificates are still wanted
                 session.trust_env = False
                 session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+            session.auth = lambda request: request  # no login of a .netrc goes along
             session.headers.update({**_HEADERS, **(headers or {})})
             for content in contents:
                 answer, failed = _runtime.attempt(_exchange, session, origin, content, deadline, self.words)
-                if answer is None or deadline.is_over:
+                if answer is None:
                     answer = _Answer(problem="no answer in time" if deadline.is_over else _problem(failed))
                 self._judge(answer)
                 on_taken(content)
@@ -157,14 +158,16 @@ def _exchange(
         allow_redirects=False,  # the secret would go along, and the message would not
         stream=True,
     )
+    if deadline.is_over:  # what was cut off may look like an answer
+        return _Answer(problem="no answer in time")
     deadline.say(f"posted {len(content)} bytes")
+    pause = _pause(response.headers.get("Retry-After", ""))
     with response:
-        said = response.raw.read(_MOST_BODY_BYTES, decode_content=False).strip()
-        word = next((each for each in sorted(words) if each.encode() == said), "")
-        is_word = bool(word) and response.status_code not in _OK
-        return _Answer(
-            response.status_code, "", _pause(response.headers.get("Retry-After", "")), word if is_word else ""
-        )
+        # The status has decided by now: whoever breaks off in the middle of the words has answered.
+        said, _ = _runtime.attempt(lambda: response.raw.read(_MOST_BODY_BYTES, decode_content=False).strip())
+    is_refused = response.status_code not in _OK
+    word = next((each for each in sorted(words) if is_refused and each.encode() == said), "")
+    return _Answer(response.status_code, "", pause, word)
 
 
 def _pause(text: str) -> float | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ml_pipeline.config._alert_http import HttpService
 from ml_pipeline.config._alert_records import bounded_text
 from ml_pipeline.config._alert_secrets import read_secret
-from ml_pipeline.config._alert_words import cut, facts, opening, runbook_address, said, trace
+from ml_pipeline.config._alert_words import cut, facts, opening, ordered, runbook_address, said, trace
 from ml_pipeline.config._encoding import encode, one_line, rfc3339
 from ml_pipeline.config._ids import content_id
 
@@ -78,7 +78,8 @@ def dedup_key(alert: Alert) -> str:
 
 
 def _events(message: AlertMessage) -> Iterator[dict[str, Any]]:
-    for alert in () if message.reason == "digest" else message.alerts:
+    whole, rest = ordered(message)
+    for alert in () if message.reason == "digest" else (*whole, *rest):
         key = {"dedup_key": dedup_key(alert)}
         if message.reason == "test":
             key = {"dedup_key": f"test:{message.delivery_id}"}

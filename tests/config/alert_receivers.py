@@ -60,6 +60,9 @@ class _Posts(BaseHTTPRequestHandler):
         }
         if how == "hang":
             self.end.over.wait(30)
+        elif how == "body":
+            self.end.posted.append(({}, b""))
+            drip(self.wfile.write, b"HTTP/1.1 202 OK\r\nContent-Length: 9999\r\n\r\n", self.end.over)
         elif how == "drip":
             drip(self.wfile.write, b"HTTP/1.1 200 OK\r\nX-Long: ", self.end.over)
         else:

@@ -85,6 +85,23 @@ def test_an_answer_decides_what_becomes_of_an_alert(
     assert str(refused.value) == text
 
 
+def test_what_was_answered_is_answered(end: HttpEnd) -> None:
+    """A service that has taken an alert and then goes on talking gets it once."""
+    end.break_by("body")
+    post(end.address, timeout_seconds=3.0)
+    assert len(end.posted) == 1
+
+
+def test_no_login_of_the_environment_goes_along(end: HttpEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a .netrc says of a proxy or a service is for other programs."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login me password word")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{end.port}")
+    post("http://alerts.invalid/", is_secret=False)
+    assert "authorization" not in end.posted[0][0]
+
+
 def test_a_word_the_service_is_known_for_is_shown(end: HttpEnd) -> None:
     """It tells a person what to do; no other word is repeated."""
     end.break_by("404")
