@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,13 +44,21 @@ def warn(world: World, operation: str = "a", **escalation: Any) -> str:
     return world.alerts.say(replace(said, **escalation))
 
 
+@contextlib.contextmanager
+def held_up(world: World) -> Iterator[None]:
+    """Keep the background from delivering meanwhile, however slow the disk is."""
+    with world.alerts._background.get()._deliverer._one_at_a_time:
+        yield
+
+
 # Messages
 
 
 def test_what_happens_at_once_is_one_message(world: World) -> None:
     """The alerts of a moment share a mail; the next ones share another, half a minute later."""
-    for name in "abc":
-        world.alerts.alert_processing_failure(name, "x")
+    with held_up(world):
+        for name in "abc":
+            world.alerts.alert_processing_failure(name, "x")
     assert world.alerts.flush()
     for name in "de":
         world.clock.now += 1
@@ -60,8 +70,9 @@ def test_what_happens_at_once_is_one_message(world: World) -> None:
 
 def test_what_does_not_fit_is_counted(world: World) -> None:
     """Of 120 alerts the message holds 100, and says how many it does not."""
-    for index in range(120):
-        world.alerts.alert_processing_failure(f"o{index}", "x")
+    with held_up(world):
+        for index in range(120):
+            world.alerts.alert_processing_failure(f"o{index}", "x")
     world.alerts.flush()
     (message,) = world.pager.sent
     assert len(message.alerts) == 100
@@ -82,10 +93,12 @@ def test_the_background_waits_to_share_and_not_too_long(world: World) -> None:
 
 def test_what_was_delivered_is_said_to_be_over(world: World) -> None:
     """By hand or because a condition has cleared; several in one message."""
-    ids = [world.alerts.alert_processing_failure(name, "x") for name in "abc"]
+    with held_up(world):
+        ids = [world.alerts.alert_processing_failure(name, "x") for name in "abc"]
     world.alerts.flush()
-    world.alerts.resolve(ids[0])
-    world.alerts.clear("processing_failure", "test", operation="b")
+    with held_up(world):
+        world.alerts.resolve(ids[0])
+        world.alerts.clear("processing_failure", "test", operation="b")
     world.alerts.flush()
     world.alerts.flush()
     assert reasons(world) == [("firing", ["a", "b", "c"]), ("resolved", ["a", "b"])]
@@ -105,7 +118,8 @@ def test_a_notice_goes_out_by_itself(world: World) -> None:
 
 def test_an_acknowledged_alert_does_not_escalate(world: World) -> None:
     """Who sees to it stands in the history; of two warnings only the other becomes critical."""
-    seen, other = (warn(world, name, escalate_seconds=600.0) for name in "ab")
+    with held_up(world):
+        seen, other = (warn(world, name, escalate_seconds=600.0) for name in "ab")
     world.alerts.flush()
     assert world.alerts.acknowledge(seen, by="ada")
     world.clock.now += 600
