@@ -12,6 +12,7 @@ from ml_pipeline._settings_alerts import CHANNELS
 from ml_pipeline.config._alert_ways import channel_names, channel_of, channels_of
 from ml_pipeline.errors import SettingsError
 from ml_pipeline.testing.alert_channel_contract import sample_message
+from tests.processes import run_python
 
 MAIL = {"smtp_host": "127.0.0.1", "alert_email_from": "a@example.org", "alert_email_to": "b@example.org"}
 EVERYTHING = MAIL | {
@@ -52,6 +53,7 @@ def test_a_channel_that_cannot_be_made_costs_no_other() -> None:
         ("slak", "a channel must be one of the known ones (got 'slak'); did you mean 'slack'?"),
         ("slack", "the channel slack needs ML_PIPELINE_SLACK_WEBHOOK_FILE; set it"),
         ("email", "the channel email needs ML_PIPELINE_SMTP_HOST; set it"),
+        ("alertmanager", "the channel alertmanager needs ML_PIPELINE_ALERTMANAGER_URL; set it"),
         ("webhook", "the channel webhook needs ML_PIPELINE_ALERT_WEBHOOK_URL; set it"),
     ],
 )
@@ -60,6 +62,28 @@ def test_a_channel_without_what_it_needs_says_what(name: str, text: str) -> None
     with ml_pipeline.override() as settings, pytest.raises(SettingsError) as refused:
         channel_of(name, settings)
     assert str(refused.value) == text
+
+
+def test_a_file_that_takes_a_part_has_taken_nothing(tmp_path: Path) -> None:
+    """What a full disk cut off is delivered again, on a line of its own."""
+    code = f"""
+import resource
+from pathlib import Path
+from ml_pipeline.config._alert_local import FileChannel
+from ml_pipeline.testing.alert_channel_contract import sample_message
+file, (_, most) = Path({str(tmp_path / "alerts.jsonl")!r}), resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, most))
+try:
+    FileChannel(file).send(sample_message())
+except OSError as cut:
+    assert str(cut) == f"{{file}} took a part of the alert", cut
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    FileChannel(file).send(sample_message())
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+    first, second, rest = (tmp_path / "alerts.jsonl").read_bytes().split(b"\n")
+    assert (len(first), len(second) > 1_000, rest) == (100, True, b"")
 
 
 def test_the_file_lies_in_the_data_folder_unless_told_otherwise(tmp_path: Path) -> None:
