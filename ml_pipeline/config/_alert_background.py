@@ -30,6 +30,7 @@ __all__ = ["AlertBackground", "Publish", "open_store"]
 _FOLDER: Final = "alerts"
 _OUTBOX: Final = "outbox.db"
 _DAY_SECONDS: Final = 86_400.0
+_MOST_WATCHED: Final = 200
 
 
 class Publish(Protocol):
@@ -115,6 +116,7 @@ class AlertBackground:
             limits=None if self._routes is None else self._routes.limits,
         )
         self.cooldowns = Cooldowns(self._hold, clock=clock)
+        self._raised: dict[str, None] = {}
         self.recoveries = Recoveries(store, is_there, clock=clock, wake=self.wake)
         if is_shared:
             self._history = HistoryFile(
@@ -131,6 +133,13 @@ class AlertBackground:
             return self._deliverer.channels
         first = () if self._alertmanager is None else (self._alertmanager.name,)
         return (*first, *self._routes.channels(alert, self._clock()))
+
+    def raised(self, alert: Alert) -> None:
+        """Have an alert that this process raised delivered, and watched for others' resolving it."""
+        self._raised[alert.alert_id] = None
+        if len(self._raised) > _MOST_WATCHED:
+            self._raised.pop(next(iter(self._raised)), None)
+        self.wake()
 
     def wake(self) -> None:
         """Have what is due delivered and the history written, soon."""
@@ -157,8 +166,20 @@ class AlertBackground:
         self._deliverer.close()
 
     def _look_after(self, upkeep: Upkeep) -> float | None:
+        self._forget_those_over()
         times = [upkeep.run(), None if self._alertmanager is None else self._alertmanager.refresh()]
         return min((time for time in times if time is not None), default=None)
+
+    def _forget_those_over(self) -> None:
+        """Keep the number of active alerts right: a person or another process may have resolved some of ours."""
+        from ml_pipeline.config.prometheus_metrics import pipeline_metrics
+
+        for alert_id in list(self._raised):
+            alert = self._store().get(alert_id)
+            if alert is None or alert.state == "resolved":
+                self._raised.pop(alert_id, None)
+                self.cooldowns.forget(alert_id)
+                pipeline_metrics.alert_is_over(alert_id)
 
     def _hold(self, alert_id: str, count: int, last: float) -> bool:
         alert = self._store().hold(alert_id, count, time=last)

@@ -288,7 +288,9 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
         if recorded.outcome == "suppressed" and said.key is not None:
             background.cooldowns.learn(said.key, recorded.alert, cooldown)
         background.recoveries.failed(recorded.alert)
-        if recorded.outcome == "raised" or said.escalate_after is not None:
+        if recorded.outcome == "raised":
+            background.raised(recorded.alert)
+        elif said.escalate_after is not None:
             background.wake()
         elif recorded.outcome != "implied":
             background.touch()

@@ -113,6 +113,14 @@ class PipelineMetrics:
             case _:
                 pass  # audit records are read from the tally, which counts what reached the disk
 
+    def alert_is_over(self, alert_id: str) -> None:
+        """Take an alert that another process resolved from those that are active.
+
+        Args:
+            alert_id: The alert; one that this process did not raise changes nothing.
+        """
+        self._no_longer_active(alert_id)
+
     def alert_delivered(self, channel: str, result: str, seconds: float) -> None:
         """Count one attempt to deliver an alert.
 

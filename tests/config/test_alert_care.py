@@ -19,7 +19,7 @@ from ml_pipeline.config._alert_recoveries import Recoveries
 from ml_pipeline.config._alert_upkeep import digest_period
 from ml_pipeline.config._events import Bus, OperationEvent
 from ml_pipeline.config.alerting import Alert, AlertManager
-from ml_pipeline.config.prometheus_metrics import PipelineMetrics
+from ml_pipeline.config.prometheus_metrics import PipelineMetrics, pipeline_metrics
 from ml_pipeline.errors import AlertError
 from tests.config.alerting_world import World
 from tests.support import eventually
@@ -270,6 +270,24 @@ def test_an_alert_that_escalates_is_active_as_critical(world: World) -> None:
         for severity in ("warning", "critical")
     }
     assert values == {"warning": 0, "critical": 1}
+
+
+def test_what_another_process_resolves_is_not_active_here(world: World) -> None:
+    """The gauge of the process that raised it follows within half a minute; unknown alerts change nothing."""
+
+    def active() -> float | None:
+        labels = {"pipeline": "elsewhere_resolved", "severity": "critical"}
+        return pipeline_metrics.registry.get_sample_value("ml_pipeline_alerts_active", labels)
+
+    ml_pipeline.configure(name="elsewhere_resolved")
+    alerts = AlertManager(channels=[world.pager], on_delivery=lambda *_: None)
+    alert_id = alerts.alert_processing_failure("a", "x")
+    assert active() == 1
+    assert AlertManager(channels=[], bus=Bus()).resolve(alert_id)
+    assert active() == 1
+    for _ in range(2):
+        alerts.flush()
+    assert active() == 0
 
 
 # Summed up, forgotten
