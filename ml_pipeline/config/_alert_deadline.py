@@ -69,15 +69,17 @@ class Deadline:
             OSError: If none does.
         """
         failed: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for place, (family, kind, protocol, _, address) in enumerate(found):
             line = socket.socket(family, kind, protocol)
-            line.settimeout(self.left())
+            line.settimeout(self.left() / (len(found) - place))  # one that never answers leaves time for the others
             try:
                 line.connect(address)
             except OSError as unreachable:
                 line.close()
                 failed = unreachable
             else:
+                line.settimeout(self.left())
                 self._watch(line)
                 self.say(f"connected to {host}, port {port}")
                 return line
