@@ -20,7 +20,7 @@ from ml_pipeline.config._events import EMPTY
 from ml_pipeline.errors import AlertError, closest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from ml_pipeline.config._alert_conditions import Scalar, Step
     from ml_pipeline.config._alert_rules import AlertRule
@@ -132,22 +132,19 @@ class _Watched:
 
 
 class RuleBook:
-    """Judges events and measured values by rules.
+    """Judges events and measured values by rules; there are none to begin with.
 
     Thread-safe: one observation is judged at a time, and what it asks for is said before the next one.
 
     Args:
-        rules: What to judge by, each with a name of its own.
         crier: Where alerts are raised and resolved.
     """
 
-    def __init__(self, rules: Iterable[AlertRule], crier: Crier) -> None:
+    def __init__(self, crier: Crier) -> None:
         self._lock = threading.RLock()
         self._crier = crier
         self._by_name: dict[str, _Watched] = {}
         self._by_subject: dict[str, tuple[_Watched, ...]] = {}
-        for rule in rules:
-            self.add(rule)
 
     @property
     def rules(self) -> tuple[AlertRule, ...]:

@@ -122,7 +122,7 @@ class RuleCalls(Crier):
         return False
 
     def _open_book(self, settings: Settings) -> RuleBook:
-        book = RuleBook((), self)
+        book = RuleBook(self)
         if self._reads_file and settings.alert_rules_file is not None:
             from ml_pipeline.config._alert_rule_file import load_rules
 
