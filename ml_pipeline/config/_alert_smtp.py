@@ -44,7 +44,10 @@ class _Smtp(smtplib.SMTP):
             raise smtplib.SMTPConnectError(code, words)
 
     def getreply(self) -> tuple[int, bytes]:
-        code, words = super().getreply()
+        try:
+            code, words = super().getreply()
+        except smtplib.SMTPResponseException as broken:  # smtplib's own 500, which is no refusal by the server
+            raise smtplib.SMTPServerDisconnected(str(broken.smtp_error)) from None
         for secret in self.hidden:
             words = words.replace(secret, b"***")
         return code, words
@@ -129,6 +132,7 @@ class SmtpServer:
                 smtp.starttls(context=self._context())
             if isinstance(smtp.sock, ssl.SSLSocket):
                 self.say(f"encrypted with {smtp.sock.version()}")
+            smtp.ehlo_or_helo_if_needed()  # here, where a refusal is not one of the mail
             if self.user is not None:
                 self._log_in(smtp, self.user, secret)
             refused = _handed_over(smtp, mail, envelope)
@@ -168,7 +172,6 @@ class SmtpServer:
             if self.token_file is None:
                 smtp.login(user, secret)
             else:
-                smtp.ehlo_or_helo_if_needed()
                 # An empty answer to what the server objects to makes it say its code.
                 smtp.auth("XOAUTH2", lambda challenge=None: "" if challenge else _bearer(user, secret))
         except smtplib.SMTPResponseException as refused:

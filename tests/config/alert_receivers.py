@@ -163,7 +163,9 @@ class _Mails(socketserver.StreamRequestHandler):
             verb = line.split(b" ")[0].strip().upper().decode()
             if verb == "QUIT" and self.end.fault == "drip farewell":
                 drip(self.wfile.write, b"221 ", self.end.over)
-            if verb == "EHLO":
+            if verb in ("EHLO", "HELO") and self.end.fault.endswith("hello"):
+                self._say("550", "hello")
+            elif verb == "EHLO":
                 self.wfile.write(b"250-here\r\n250 AUTH PLAIN XOAUTH2\r\n")
             elif verb != "DATA":
                 self._say(*_PLACES.get(verb, ("250", "")))
@@ -180,6 +182,8 @@ class _Mails(socketserver.StreamRequestHandler):
             lines.append(line.removeprefix(b".") if line.startswith(b"..") else line)
         if fault == "drop after data":
             return False
+        if fault == "endless line":
+            self.wfile.write(b"250 " + b"x" * 20_000 + b"\r\n")
         if fault in ("", "drip farewell"):
             parsed = email.message_from_bytes(b"".join(lines), policy=email.policy.default)
             assert isinstance(parsed, EmailMessage)
@@ -205,10 +209,12 @@ class SmtpEnd:
         "451",
         "450 rcpt",
         "421 greeting",
+        "550 hello",
         "454 auth",
         "535 auth",
         "drop",
         "drop after data",
+        "endless line",
         "hang",
         "drip",
     )
