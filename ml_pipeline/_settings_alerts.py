@@ -75,6 +75,10 @@ class AlertSettings(CoreSettings):
         description="File with a PagerDuty integration key; the stack's Alertmanager delivers critical alerts to it, "
         "and the process itself where `ALERT_CHANNELS` holds `pagerduty`.",
     )
+    pagerduty_url: str = Field(
+        "https://events.pagerduty.com/v2/enqueue",
+        description="Where the process's own events for PagerDuty go; in Europe `https://events.eu.pagerduty.com/v2/enqueue`.",
+    )
     teams_webhook_file: Path | None = Field(
         None, description="File with the address of a Microsoft Teams workflow that takes webhook requests."
     )
@@ -101,7 +105,7 @@ class AlertSettings(CoreSettings):
                 raise ValueError(f"must be a mail address like ops@example.org, {address!r} is not")
         return value
 
-    @field_validator("alert_webhook_url")
+    @field_validator("alert_webhook_url", "pagerduty_url")
     @classmethod
     def _webhook(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"https?://[^\s/?#@]+([/?]\S*)?", value):

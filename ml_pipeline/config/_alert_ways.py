@@ -74,7 +74,7 @@ def _made(name: str, value: Any, settings: Settings, say: Callable[[str], None])
     makers: dict[str, Callable[[], AlertChannel]] = {
         "email": lambda: EmailChannel.from_settings(settings, say),
         "slack": lambda: SlackChannel(value, say=say),
-        "pagerduty": lambda: PagerDutyChannel(value, say=say),
+        "pagerduty": lambda: PagerDutyChannel(value, address=settings.pagerduty_url, say=say),
         "teams": lambda: TeamsChannel(value, say=say),
         "webhook": lambda: WebhookChannel(value, settings.alert_webhook_key_file, say=say),
         "console": ConsoleChannel,

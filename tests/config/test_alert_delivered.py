@@ -13,7 +13,7 @@ import ml_pipeline
 from ml_pipeline.config._alert_sqlite import SqliteAlertStore
 from ml_pipeline.config.alerting import alert_manager
 from ml_pipeline.errors import DeliveryError
-from tests.config.alert_receivers import HttpEnd, all_texts
+from tests.config.alert_receivers import SECRET, HttpEnd, all_texts
 from tests.config.test_alert_delivery import Channel, Post, failing
 from tests.support import eventually
 
@@ -73,6 +73,20 @@ def test_what_is_only_said_goes_to_the_file_alone(slack: HttpEnd, tmp_path: Path
     assert alert_manager.flush()
     assert len(lines(tmp_path)) == 1
     assert len(slack.posted) == 1
+
+
+def test_pagerduty_is_called_where_its_region_is(slack: HttpEnd, tmp_path: Path) -> None:
+    """The address is a setting; the key is in its file."""
+    key = tmp_path / "key"
+    key.write_text(SECRET)
+    ml_pipeline.configure(pagerduty_key_file=key, pagerduty_url=slack.address, alert_channels="pagerduty")
+    alert_id = alert_manager.alert_processing_failure(operation="data_ingestion", error="Connection timeout")
+    assert alert_manager.flush()
+    assert alert_manager.resolve(alert_id)
+    assert alert_manager.flush()
+    events = [json.loads(body) for _, body in slack.posted]
+    assert [event["event_action"] for event in events] == ["trigger", "resolve"]
+    assert len({event["dedup_key"] for event in events}) == 1
 
 
 @pytest.mark.parametrize(("asked", "pause"), [(None, 2.0), (0.5, 2.0), (1_000.0, 1_000.0)])
