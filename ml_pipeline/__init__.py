@@ -24,6 +24,7 @@ from ml_pipeline.errors import (
     MLPipelineError,
     OperationStateError,
     SettingsError,
+    StoreError,
     UnknownChannelError,
 )
 
@@ -43,6 +44,7 @@ __all__ = [
     "OperationStateError",
     "Settings",
     "SettingsError",
+    "StoreError",
     "UnknownChannelError",
     "__version__",
     "configure",

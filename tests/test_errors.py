@@ -21,6 +21,7 @@ from ml_pipeline.errors import (
     MLPipelineError,
     OperationStateError,
     SettingsError,
+    StoreError,
     UnknownChannelError,
     closest,
     flat,
@@ -34,6 +35,7 @@ TREE = {
     LineageError: ValueError,
     AlertError: ValueError,
     DeliveryError: ConnectionError,
+    StoreError: ConnectionError,
     DashboardError: RuntimeError,
     DriftInputError: ValueError,
 }
