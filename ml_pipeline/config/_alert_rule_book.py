@@ -10,19 +10,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ml_pipeline import _runtime
-from ml_pipeline.config import _alert_occurrences as _occurrences
 from ml_pipeline.config._alert_conditions import Watch
-from ml_pipeline.config._alert_occurrences import number
-from ml_pipeline.config._alert_records import Occurrence, bounded_text
-from ml_pipeline.config._alert_rules import MEASURED_KIND
+from ml_pipeline.config._alert_records import bounded_text
+from ml_pipeline.config._alert_rule_said import Seen, kind_of, occurrence
 from ml_pipeline.config._alert_subjects import EACH, SUBJECTS, matches, readings
-from ml_pipeline.config._events import EMPTY
 from ml_pipeline.errors import AlertError, closest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ml_pipeline.config._alert_conditions import Scalar, Step
+    from ml_pipeline.config._alert_records import Alert, Occurrence
+    from ml_pipeline.config._alert_rule_said import Key
     from ml_pipeline.config._alert_rules import AlertRule
     from ml_pipeline.config._events import Event
 
@@ -30,6 +29,12 @@ __all__ = ["MOST_IDENTITIES", "Crier", "RuleBook"]
 
 MOST_IDENTITIES: Final = 1_000
 """Of one rule: a label that never repeats must not fill the memory."""
+
+SAY_AGAIN_SECONDS: Final = 3_600.0
+"""A condition that still holds is said again so often: counted under its alert, and not delivered."""
+
+SAME_CAUSE_SECONDS: Final = 86_400.0
+"""What another process said within a day, and nobody has resolved, is the same cause; later it is news."""
 
 _MOST_POINTS: Final = 60
 _ALARMING: Final = frozenset({"verdict", "alarm"})
@@ -44,8 +49,6 @@ _RESOURCES: Final = MappingProxyType(
     }
 )
 """By the resource that monitoring alerts: the fields of a sample that tell the same."""
-
-Key = tuple[tuple[str, str], ...]
 
 
 class Crier(Protocol):
@@ -72,23 +75,9 @@ class Crier(Protocol):
         """Resolve the open alerts of an identity."""
         ...
 
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """One observation: what it is of, and what was seen."""
-
-    pipeline: str
-    operation: object
-    model: object
-    feature: str
-    value: Scalar
-    baseline: float | None = None
-    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
-    event: Event | None = None
-
-    @property
-    def key(self) -> Key:
-        return (("", self.pipeline), ("o", str(self.operation)), ("m", str(self.model)), ("f", self.feature))
+    def latest(self, kind: str, pipeline: str, *, operation: str, model: str, feature: str, name: str) -> Alert | None:
+        """Return the last alert of an identity, open or not."""
+        ...
 
 
 @dataclass(slots=True)
@@ -98,6 +87,7 @@ class _Series:
     watch: Watch = field(default_factory=Watch)
     points: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_MOST_POINTS))
     alert_id: str = ""
+    said: float = -math.inf
 
 
 class _Watched:
@@ -195,7 +185,7 @@ class RuleBook:
             return
         texts = {label: str(text) for label, text in labels.items()}
         told_apart = [f"{label}={texts[label]}" for label in sorted(texts) if label != "feature"]
-        seen = _Seen(
+        seen = Seen(
             pipeline=_runtime.settings().name,
             operation=texts.get("operation", ""),
             model=texts.get("model", ""),
@@ -232,7 +222,7 @@ class RuleBook:
             baseline = _baseline(rule, event)
             if judged is None or (rule.drop is not None and baseline is None):
                 continue
-            seen = _Seen(
+            seen = Seen(
                 pipeline=event.pipeline,
                 operation=subject.operation(event) or "",
                 model=subject.model(event) or "",
@@ -243,7 +233,7 @@ class RuleBook:
             )
             self._judge(watched, seen, time)
 
-    def _judge(self, watched: _Watched, seen: _Seen, time: float) -> None:
+    def _judge(self, watched: _Watched, seen: Seen, time: float) -> None:
         rule = watched.rule
         baseline = rule.baseline if isinstance(rule.baseline, (int, float)) else seen.baseline
         judged = seen.value
@@ -260,97 +250,44 @@ class RuleBook:
                 series.points.append((time, seen.value))
             series.watch, step = series.watch.after(rule.condition, judged, time, cooldown)
             if step:
-                self._act(step, watched, series, replace(seen, baseline=baseline), time)
+                if step == "fire" and not series.alert_id:
+                    step = self._recalled(rule, series, seen.key, time, cooldown)
+                self._act(step, rule, series, replace(seen, baseline=baseline), time)
 
-    def _act(self, step: Step, watched: _Watched, series: _Series, seen: _Seen, time: float) -> None:
-        rule = watched.rule
+    def _recalled(self, rule: AlertRule, series: _Series, key: Key, time: float, cooldown_seconds: float) -> Step:
+        """Say what it is that a rule fires for the first time in this process, which others came before."""
+        before = self._crier.latest(**_identity(rule, key))
+        if before is None:
+            return "fire"
+        if before.state == "resolved":
+            if not 0 <= time - before.time < cooldown_seconds:
+                return "fire"
+            series.watch = replace(series.watch, phase="held", fired=before.time)
+        elif time - before.last_time >= SAME_CAUSE_SECONDS:
+            return "fire"
+        series.alert_id = before.alert_id
+        return "hold" if before.state == "resolved" else "repeat"
+
+    def _act(self, step: Step, rule: AlertRule, series: _Series, seen: Seen, time: float) -> None:
         if step == "clear":
             self._clear(rule, seen.key)
         elif step == "hold":
-            self._crier.hold_back(_occurrence(rule, seen, series, time), series.alert_id)
+            self._crier.hold_back(occurrence(rule, seen, series.points, time), series.alert_id)
         elif step == "fire":
-            series.alert_id = self._crier.say(_occurrence(rule, seen, series, time))
-        elif rule.escalate_after is not None:  # however old the alert is, this is no new one
-            again = replace(_occurrence(rule, seen, series, time), cooldown_seconds=math.inf)
-            series.alert_id = self._crier.say(again)
+            series.alert_id, series.said = self._crier.say(occurrence(rule, seen, series.points, time)), time
+        elif rule.escalate_after is not None or not 0 <= time - series.said < SAY_AGAIN_SECONDS:
+            again = replace(occurrence(rule, seen, series.points, time), cooldown_seconds=math.inf)
+            series.alert_id, series.said = self._crier.say(again), time  # however old the alert is, this is no new one
 
     def _clear(self, rule: AlertRule, key: Key) -> None:
-        pipeline, *concerns = (text for _, text in key)
-        operation, model, feature = (bounded_text(text) for text in concerns)
-        self._crier.clear(
-            _kind(rule),
-            bounded_text(pipeline, is_id=True),
-            operation=operation,
-            model=model,
-            feature=feature,
-            name=rule.name,
-        )
+        self._crier.clear(**_identity(rule, key))
 
 
-def _occurrence(rule: AlertRule, seen: _Seen, series: _Series, time: float) -> Occurrence:
-    threshold = seen.baseline - rule.drop if rule.drop is not None and seen.baseline is not None else rule.threshold
-    facts = {
-        "value": seen.value,
-        "threshold": threshold,
-        "baseline": seen.baseline,
-        "series": [[round(at, 3), value] for at, value in series.points] or None,
-    }
-    shown = {
-        **facts,
-        "name": rule.name,
-        "kind": _kind(rule),
-        "severity": rule.severity,
-        "pipeline": seen.pipeline,
-        "operation": seen.operation,
-        "model": seen.model,
-        "feature": seen.feature,
-    }
-    labels = {**rule.labels, **{bounded_text(label): bounded_text(text) for label, text in seen.labels.items()}}
-    message = rule.template.fill(shown, labels) if rule.message else _sentence(rule, seen, threshold)
-    said = _occurrences.from_call(
-        _kind(rule),
-        rule.severity,
-        message,
-        facts,
-        time=time,
-        operation=seen.operation,
-        model=seen.model,
-        feature=seen.feature,
-    )
-    about: dict[str, Any] = {"pipeline": seen.pipeline}
-    if seen.event is not None:  # which is not always published in its operation's context
-        about |= {name: getattr(seen.event, name) for name in ("operation_id", "run_id", "user_id")}
-    ids: dict[str, Any] = {name: bounded_text(text, is_id=True) or None for name, text in about.items()}
-    alert = replace(said.alert, name=rule.name, labels=labels, runbook=rule.runbook, **ids)
-    return replace(
-        said,
-        alert=alert,
-        cooldown_seconds=rule.cooldown_seconds,
-        escalate_after=rule.escalate_after,
-        escalate_seconds=rule.escalate_seconds,
-    )
-
-
-def _sentence(rule: AlertRule, seen: _Seen, threshold: Scalar | None) -> str:
-    concerns = seen.event and (seen.model or seen.operation)  # the labels of a measured value tell it
-    subject = ": ".join(bounded_text(each) for each in (concerns, seen.feature) if each)
-    if rule.equals is not None:
-        what = f"is {number(seen.value)}"
-    elif rule.drop is not None:
-        what = f"is {number(seen.value)}, more than {number(rule.drop)} below its baseline {number(seen.baseline)}"
-    else:
-        side = "above" if rule.above is not None else "below"
-        what = f"is {number(seen.value)}, {side} {number(threshold)}"
-    often = f", {rule.needed} of {rule.window} times" if rule.window > 1 else ""
-    long = f", for {number(rule.for_seconds)} s" if rule.for_seconds else ""
-    return f"{subject} {what}{often}{long}"
-
-
-def _kind(rule: AlertRule) -> str:
-    subject = SUBJECTS.get(rule.on)
-    if rule.kind or subject is None:
-        return rule.kind or MEASURED_KIND
-    return subject.kinds.get(rule.value.partition(".")[0], subject.kind)
+def _identity(rule: AlertRule, key: Key) -> dict[str, str]:
+    pipeline, operation, model, feature = key
+    identity = {"operation": operation, "model": model, "feature": feature}
+    shown = {name: bounded_text(text) for name, text in identity.items()}
+    return {"kind": kind_of(rule), "pipeline": bounded_text(pipeline, is_id=True), "name": rule.name, **shown}
 
 
 def _stands_in(rule: AlertRule, event: Event) -> bool:

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import ml_pipeline
 from ml_pipeline import _runtime
 from ml_pipeline.config._alert_course import course_of
 from ml_pipeline.config._alert_rule_book import MOST_IDENTITIES
-from ml_pipeline.config._events import AuditEvent, DriftEvent, OperationEvent, ResourceSample
-from ml_pipeline.config.alerting import Alert, AlertRule, alert_manager
+from ml_pipeline.config._alert_sqlite import SqliteAlertStore
+from ml_pipeline.config._events import AlertEvent, AuditEvent, Bus, DriftEvent, OperationEvent, ResourceSample
+from ml_pipeline.config.alerting import Alert, AlertManager, AlertRule, alert_manager
 from ml_pipeline.errors import AlertError
-from tests.config.alerting_world import World
+from tests.config.alerting_world import Clock, World
 
 
 @pytest.fixture
@@ -243,6 +246,49 @@ def test_an_alert_that_an_earlier_process_left_open_is_resolved(world: World) ->
     assert world.states() == ["raised", "resolved"]
 
 
+@pytest.mark.parametrize(("later", "count"), [(3_600, [2]), (86_399, [2]), (86_400, [1, 1])])
+def test_what_an_earlier_process_alerted_is_the_same_cause_for_a_day(
+    world: World, later: float, count: list[int]
+) -> None:
+    """However long the cooldown was over; what nobody saw for a day is news."""
+    world.alerts.add_rule(queue(cooldown_seconds=10))
+    world.alerts.observe_value("queue_length", 120)
+    world.clock.now += later
+    after = world.manager()
+    after.add_rule(queue(cooldown_seconds=10))
+    after.observe_value("queue_length", 130)
+    assert [each.count for each in world.alerts.history()] == count
+    after.observe_value("queue_length", 70)
+    assert world.alerts.history()[0].state == "resolved"
+    assert world.alerts.active() == []
+
+
+def test_the_cooldown_of_an_alert_that_an_earlier_process_resolved_goes_on(world: World) -> None:
+    """What comes back in the next process is held back by it."""
+    world.alerts.add_rule(queue())
+    for value in (120, 70):
+        world.alerts.observe_value("queue_length", value)
+    world.clock.now += 299
+    after = world.manager()
+    after.add_rule(queue())
+    after.observe_value("queue_length", 120)
+    assert world.states() == ["raised", "resolved", "suppressed"]
+    world.clock.now += 1
+    after.observe_value("queue_length", 120)
+    assert world.states()[-1] == "raised"
+
+
+def test_a_condition_that_holds_for_long_is_counted_each_hour(world: World) -> None:
+    """Under its one alert, so that it is seen to go on; nothing more is delivered."""
+    world.alerts.add_rule(queue())
+    for _ in range(4):
+        for _ in range(10):
+            world.alerts.observe_value("queue_length", 120)
+        world.clock.now += 3_600
+        world.alerts.flush()
+    assert (alert(world).count, len(world.pager.sent)) == (4, 1)
+
+
 def test_from_many_threads_it_is_one_alert(world: World) -> None:
     """Whoever sees it first."""
     world.alerts.add_rule(queue())
@@ -453,3 +499,38 @@ def test_a_wrong_file_costs_its_rules_and_not_the_job(world: World, capfd: pytes
         assert alert_manager.rules() == ()
         assert alert_manager.history() == []
     assert capfd.readouterr().err.count("rule 'Bad'") == 1
+
+
+STEPS = st.tuples(st.sampled_from("abc"), st.sampled_from([50, 90, 120]), st.booleans(), st.integers(0, 400))
+
+
+@settings(max_examples=150)
+@given(st.lists(STEPS, max_size=40), st.sampled_from([0, 300]), st.integers(1, 3))
+def test_whatever_comes_each_alert_is_resolved_once(
+    steps: list[tuple[str, int, bool, int]], cooldown: int, window: int
+) -> None:
+    """Also by another process, which takes over in the middle; once all is good, nothing is open."""
+    clock, bus, store = Clock(), Bus(), SqliteAlertStore(":memory:")
+    events: list[AlertEvent] = []
+    bus.subscribe("test", lambda event: events.append(event) if isinstance(event, AlertEvent) else None)
+    rule = queue(cooldown_seconds=cooldown, needed=(window + 1) // 2, window=window)
+
+    def process() -> AlertManager:
+        manager = AlertManager(store=store, channels=[], clock=clock, bus=bus)
+        manager.add_rule(rule)
+        return manager
+
+    manager = process()
+    good = [(site, 50, False, 0) for site in "abc"] * window
+    for site, value, is_new, later in [*steps, *good]:
+        manager = process() if is_new else manager
+        clock.now += later
+        manager.observe_value("queue_length", value, site=site)
+    told: dict[str, list[str]] = {}
+    for event in events:
+        if event.state != "suppressed":
+            told.setdefault(event.alert_id, []).append(event.state)
+    assert all(states == ["raised", "resolved"] for states in told.values()), told
+    assert manager.active() == []
+    _runtime.shutdown()
+    store.close()
