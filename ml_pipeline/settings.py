@@ -10,8 +10,9 @@ import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from ml_pipeline import _environment
@@ -33,10 +34,10 @@ __all__ = [
 ]
 
 _SECRETS = frozenset({"grafana_token"})
-_RESERVED = {
-    "DATABASE_URL": "PostgreSQL stores",
-}
-"""Names kept for what this version does not do: refused when set, because a setting must never be silently ignored."""
+_HOST = r"(?:[^\s:@/?#,\[\]]*|\[[0-9A-Fa-f:.%]+\])(?::[0-9]+)?"
+_DATABASE = rf"postgresql://(?:[^\s:@/?#]+@)?{_HOST}(?:,{_HOST})*(?:/[^\s/?#@]*)?(?:\?[^\s#]*)?"
+_NEVER_SHOWN = frozenset({"database_url"})
+"""Settings whose wrong values may hold what nobody else should read."""
 
 
 class Settings(AlertSettings):
@@ -48,6 +49,13 @@ class Settings(AlertSettings):
     Raises:
         SettingsError: From `load_settings`; building the class by hand raises pydantic's ``ValidationError``.
     """
+
+    database_url: str | None = Field(
+        None,
+        description="PostgreSQL database of the alert outbox, `postgresql://user@host/name`, for several hosts; unset: "
+        "a file in the data folder. Lineage and the audit trail are local in any case.",
+    )
+    database_password_file: Path | None = Field(None, description="File with the password for the database.")
 
     lineage_export_nodes: int = Field(
         20_000,
@@ -82,6 +90,26 @@ class Settings(AlertSettings):
         validation_alias=AliasChoices("GRAFANA_PASSWORD_FILE"),
         description="File with that user's password.",
     )
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parameters = {name.lower() for name, _ in parse_qsl(value.partition("?")[2], keep_blank_values=True)}
+        if not re.fullmatch(_DATABASE, value) or {"password", "sslpassword"} & parameters:
+            raise ValueError(
+                "must be an address like postgresql://user@host/name (no other database is known), without its "
+                f"password, which stands in the file that {PREFIX}DATABASE_PASSWORD_FILE names"
+            )
+        return value
+
+    @field_validator("database_password_file")
+    @classmethod
+    def _of_database(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and not info.data.get("database_url"):
+            raise ValueError(f"needs {PREFIX}DATABASE_URL beside it")
+        return value
 
     @field_validator("grafana_url")
     @classmethod
@@ -206,9 +234,6 @@ def _refuse_unknown_environment(variables: Iterable[str]) -> None:
     for name in variables:
         if not name.startswith(PREFIX) or name in known:
             continue
-        purpose = _RESERVED.get(name.removeprefix(PREFIX))
-        if purpose:
-            raise SettingsError(f"{name} is kept for {purpose}, which this version does not do", remedy=f"unset {name}")
         raise SettingsError(
             f"an {PREFIX}* variable in the environment or .env must be a known setting",
             name,
@@ -225,5 +250,5 @@ def _one_line(invalid: ValidationError) -> SettingsError:
     located = str(problem["loc"][0])
     field = located.lower()
     name = environment_name(field) if field in Settings.model_fields else located
-    value = "***" if is_secret(field) else problem["input"]
+    value = "***" if is_secret(field) or field in _NEVER_SHOWN else problem["input"]
     return SettingsError(f"{name}: {message[0].lower()}{message[1:]}{more}", value, f"correct {name} or unset it")

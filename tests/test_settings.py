@@ -14,7 +14,6 @@ from pydantic import ValidationError
 import ml_pipeline
 from ml_pipeline.errors import SettingsError
 from ml_pipeline.settings import (
-    _RESERVED,
     PREFIX,
     Settings,
     environment_name,
@@ -31,6 +30,7 @@ MAIL = {"alert_email_from": "ml@example.org", "alert_email_to": "ops@example.org
 BESIDE = {
     "smtp_host": MAIL,
     "smtp_oauth_token_file": {"smtp_user": "ml"},
+    "database_password_file": {"database_url": "postgresql:///ml"},
     "alert_webhook_key_file": {"alert_webhook_url": "https://alerts.example.org"},
 }
 
@@ -79,6 +79,8 @@ GOOD: dict[str, tuple[str, object]] = {
     "alert_webhook_key_file": ("/run/webhook", Path("/run/webhook")),
     "alert_file": ("/srv/alerts.jsonl", Path("/srv/alerts.jsonl")),
     "alert_channels": (" console ,, file,", ("console", "file")),
+    "database_url": ("postgresql://ml@db:5432/ml?sslmode=require", "postgresql://ml@db:5432/ml?sslmode=require"),
+    "database_password_file": ("/run/password", Path("/run/password")),
     "lineage_export_nodes": ("0", 0),
     "metrics_port": ("9100", 9100),
     "metrics_host": ("0.0.0.0", "0.0.0.0"),
@@ -139,6 +141,7 @@ BAD = [
     ("alert_channels", "pagerduty", "pagerduty needs ML_PIPELINE_PAGERDUTY_KEY_FILE beside it (got 'pagerduty')"),
     ("alert_channels", "teams", "teams needs ML_PIPELINE_TEAMS_WEBHOOK_FILE beside it (got 'teams')"),
     ("alert_channels", "webhook", "webhook needs ML_PIPELINE_ALERT_WEBHOOK_URL beside it (got 'webhook')"),
+    ("database_password_file", "/run/password", "needs ML_PIPELINE_DATABASE_URL beside it (got '/run/password')"),
     ("lineage_export_nodes", "-1", "input should be greater than or equal to 0 (got '-1')"),
     ("metrics_port", "70000", "input should be less than or equal to 65535 (got '70000')"),
     ("grafana_url", "grafana:3000", "must be an address like http://127.0.0.1:3000 (got 'grafana:3000')"),
@@ -284,16 +287,34 @@ def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.alert_email_to, settings.run_id) == ((), None)
 
 
-@pytest.mark.parametrize(("name", "purpose"), _RESERVED.items())
-def test_a_reserved_name_is_refused(name: str, purpose: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A setting that this version does not act on must not be silently ignored."""
-    monkeypatch.setenv(PREFIX + name, "x")
+@pytest.mark.parametrize(
+    "url",
+    ["postgres://db/x", "mysql://db/x", "postgresql://ml:hush@db/x", "postgresql://ml:hu/sh@db/x", "postgresql://ml:hu?sh@db/x",
+     "postgresql://db/x?password=hush", "postgresql://db/x?pass%77ord=hush", "postgresql://db/x y", "postgresql://ml@db@hush/x"],
+)  # fmt: skip
+def test_a_database_that_cannot_be_is_refused_and_no_password_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only PostgreSQL is known, and a password belongs in a file."""
+    monkeypatch.setenv("ML_PIPELINE_DATABASE_URL", url)
+    monkeypatch.setenv("ML_PIPELINE_DATABASE_PASSWORD_FILE", "/run/password")
     with pytest.raises(SettingsError) as caught:
         load_settings()
     assert str(caught.value) == (
-        f"{PREFIX}{name} is kept for {purpose}, which this version does not do; unset {PREFIX}{name}"
+        "ML_PIPELINE_DATABASE_URL: must be an address like postgresql://user@host/name (no other database is known), "
+        "without its password, which stands in the file that ML_PIPELINE_DATABASE_PASSWORD_FILE names (1 more after it) "
+        "(got '***'); correct ML_PIPELINE_DATABASE_URL or unset it"
     )
-    assert salvage_settings().name == "test"
+    salvaged = salvage_settings()
+    assert (salvaged.name, salvaged.database_url, salvaged.database_password_file) == ("test", None, None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://", "postgresql:///ml", "postgresql://ml@[::1]:5432/ml?sslmode=verify-full", "postgresql://a:1,b:2/ml",
+     "postgresql:///ml?host=/var/run/postgresql"],
+)  # fmt: skip
+def test_what_libpq_knows_may_stand_in_the_address(url: str) -> None:
+    """Several hosts, a socket's folder, options."""
+    assert load_settings({"database_url": url}).database_url == url
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfeM\0L\0", b"ML_PIPELINE_NAME=caf\xe9\n"])

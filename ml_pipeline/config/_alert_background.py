@@ -45,9 +45,14 @@ def open_store(settings: Settings) -> AlertStore:
     """Open the store that the settings name."""
     from ml_pipeline.config._alert_sqlite import SqliteAlertStore
 
-    return SqliteAlertStore(
-        settings.data_dir / _FOLDER / _OUTBOX, fallback_seconds=settings.alertmanager_fallback_seconds
-    )
+    path, waiting = settings.data_dir / _FOLDER / _OUTBOX, settings.alertmanager_fallback_seconds
+    if settings.database_url is None:
+        return SqliteAlertStore(path, fallback_seconds=waiting)
+    from ml_pipeline.config._alert_postgres import PostgresAlertStore
+    from ml_pipeline.config._alert_shared import SharedAlertStore
+
+    database = PostgresAlertStore(settings.database_url, settings.database_password_file, fallback_seconds=waiting)
+    return SharedAlertStore(database, lambda: SqliteAlertStore(path, fallback_seconds=waiting), path.exists)
 
 
 class AlertBackground:
@@ -93,7 +98,7 @@ class AlertBackground:
             channels = (*(() if self._alertmanager is None else (self._alertmanager,)), *own)
 
         def is_there() -> bool:
-            return not is_shared or outbox.exists()
+            return not is_shared or settings.database_url is not None or outbox.exists()
 
         upkeep = Upkeep(
             store,
@@ -122,7 +127,7 @@ class AlertBackground:
             self._history = HistoryFile(
                 settings.log_dir / "alerts.json", folder / "alerts.json.lock", lambda: store().find(limit=NEWEST)
             )
-        if not is_shared or outbox.exists():
+        if is_there():
             self.wake()
         elif channels:  # another process may make the outbox, and die over what it puts there
             self._deliverer.wake()

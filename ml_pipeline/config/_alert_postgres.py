@@ -33,6 +33,12 @@ SCHEMA: Final = "ml_pipeline"
 TIMEOUT_SECONDS: Final = 5.0
 """The longest wait for the server, by itself and by us; of a lock, too, and of a process that holds one and is slow."""
 
+_PAUSE_SECONDS: Final = 1.0
+"""For how long nobody else tries what has just failed, of those who waited for their turn."""
+
+_SERVERS_SHARE: Final = 0.8
+"""Of the limit, after which the server itself gives up: that says more than a line that was cut."""
+
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _ONE_WRITER: Final = 7_020_115_190_201
 """Key of the advisory lock that whoever writes holds until the end of the transaction, as in SQLite: what the store
@@ -57,8 +63,9 @@ UNION ALL SELECT table_name || '.' || column_name FROM information_schema.column
 class PostgresDatabase:
     """The tables in one PostgreSQL database; a `Database`. Thread-safe, over one connection of this process.
 
-    The connection is opened at the first use, and again where it broke or the process was forked. Nothing waits for
-    longer than the limit a statement, whatever the server, or the network before it, does meanwhile.
+    The connection is opened at the first use, and again where it broke or the process was forked. No connecting and no
+    statement takes longer than the limit, and no transaction longer than twice that, whatever the server, or the
+    network before it, does meanwhile; for a second after that, every use fails at once.
 
     Args:
         url: Such as ``postgresql://ml_pipeline@db.example.org/ml_pipeline``; what libpq knows may stand in its query.
@@ -68,6 +75,9 @@ class PostgresDatabase:
     Raises:
         StoreError: From each use, if the database cannot be reached or used.
     """
+
+    _waits_since: float | None
+    _works_since: float | None
 
     def __init__(
         self, url: str, password_file: Path | None = None, *, timeout_seconds: float = TIMEOUT_SECONDS
@@ -99,6 +109,7 @@ class PostgresDatabase:
     def transaction(self, *, durable: bool = False) -> Iterator[None]:
         """See `Database.transaction`."""
         with self.lock:
+            self._works_since = time.monotonic()
             try:
                 with self._use():
                     self._again(_BEGIN.format(level="on" if durable else "off"))
@@ -109,6 +120,7 @@ class PostgresDatabase:
             finally:
                 self._in_transaction = False
                 self._roll_back()
+                self._works_since = None
 
     def close(self) -> None:
         """See `Database.close`."""
@@ -122,8 +134,9 @@ class PostgresDatabase:
         self._connection: psycopg.Connection[Any] | None = None
         self._in_transaction = False
         self._watchdog = Worker("alerting")
-        self._waits_since: float | None = None
+        self._waits_since = self._works_since = None
         self._is_watched = False
+        self._unreachable: tuple[float, StoreError] | None = None
 
     def _leave_parent(self) -> None:
         if self._owner != os.getpid():  # its connection is the parent's, who goes on using it: kept, never closed
@@ -144,10 +157,16 @@ class PostgresDatabase:
             psycopg.errors.UndefinedTable,
         )
         with self.lock:
+            if self._unreachable is not None and time.monotonic() < self._unreachable[0]:
+                raise StoreError(self._unreachable[1].rule, remedy=self._unreachable[1].remedy)
             try:
                 yield
+                self._unreachable = None
             except refused as failed:
-                raise _said(failed) from failed
+                said = _said(failed)
+                if self._connection is None:
+                    self._unreachable = (time.monotonic() + _PAUSE_SECONDS, said)
+                raise said from failed
             finally:
                 self._waits_since = None
 
@@ -159,11 +178,12 @@ class PostgresDatabase:
         """Run the first statement of a conversation, once more where a connection of before turns out to be cut."""
         import psycopg
 
-        was_open = self._connection is not None
+        was_open, began = self._connection is not None, time.monotonic()
         try:
             return self._send(statement, given)
         except psycopg.OperationalError:
-            if not was_open or self._connection is not None:
+            took_long = time.monotonic() - began > _PAUSE_SECONDS
+            if not was_open or self._connection is not None or took_long:
                 raise
             return self._send(statement, given)
 
@@ -204,7 +224,7 @@ class PostgresDatabase:
         self._connection = connection
         self._watch()
         try:
-            connection.execute(_SESSION.format(milliseconds=int(self._timeout_seconds * 1_000)))
+            connection.execute(_SESSION.format(milliseconds=int(self._timeout_seconds * _SERVERS_SHARE * 1_000)))
             self._make_tables(connection)
         except psycopg.Error:
             self._disconnect()
@@ -248,14 +268,13 @@ class PostgresDatabase:
         if since is None or connection is None:
             self._is_watched = False
             return
-        left = since + self._longest_seconds - time.monotonic()
+        ends = since + self._timeout_seconds
+        if self._works_since is not None:
+            ends = min(ends, self._works_since + 2 * self._timeout_seconds)
+        left = ends - time.monotonic()
         if left <= 0:
             _cut(connection)
-        self._watchdog.submit("watch", self._look, delay_seconds=max(left, self._timeout_seconds))
-
-    @property
-    def _longest_seconds(self) -> float:
-        return self._timeout_seconds + 1.0  # the server's own limit says more than a line that was cut
+        self._watchdog.submit("watch", self._look, delay_seconds=max(left, _PAUSE_SECONDS))
 
 
 class PostgresAlertStore(AlertTables):

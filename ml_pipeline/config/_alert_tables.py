@@ -63,6 +63,7 @@ SELECT * FROM alerts WHERE {_SAME_IDENTITY} AND state <> 'resolved'
 ORDER BY CASE WHEN model = :model THEN 1 ELSE 0 END + CASE WHEN error_type = :error_type THEN 1 ELSE 0 END
     + CASE WHEN feature = :feature THEN 1 ELSE 0 END DESC, sequence DESC LIMIT 1
 """  # noqa: S608 - a constant
+_COUNT_FROM_NONE: Final = "UPDATE alerts SET count = 0, held_back = 0 WHERE alert_id = :alert_id"
 _OPEN: Final = "SELECT * FROM alerts WHERE alert_id = :alert_id AND state <> 'resolved'"
 _SUPERSEDE: Final = """
 UPDATE alerts SET active = 0 WHERE active = 1 AND kind = :kind AND pipeline = :pipeline AND operation = :operation
@@ -122,6 +123,19 @@ class AlertTables(UpkeepTables):
                 recorded = self._raise(said, channels) if found is None else self._again(*found, said)
                 self._add_places(said, recorded.alert.alert_id)
         return recorded
+
+    def know(self, said: Occurrence, *, cooldown_seconds: float) -> None:
+        """Take note of an alert that another store keeps, so that its repeats are counted under it here, from none on.
+
+        Args:
+            said: The alert as it stands there, and where its failure is on its way to.
+            cooldown_seconds: How long a repeat is counted under it.
+        """
+        given = {"alert_id": said.alert.alert_id}
+        if self.get(said.alert.alert_id) is None:
+            self.record(said, channels=(), cooldown_seconds=cooldown_seconds)
+            with self._database.transaction():
+                self._database.execute(_COUNT_FROM_NONE, given)
 
     def resolve(self, alert_id: str, *, time: float) -> Alert | None:
         """See `AlertStore.resolve`."""

@@ -78,6 +78,11 @@ class Tables:
         self._database = database
         self._fallback_seconds = fallback_seconds
 
+    @property
+    def database(self) -> Database:
+        """Where the tables are."""
+        return self._database
+
     def close(self) -> None:
         """See `AlertStore.close`."""
         self._database.close()

@@ -48,7 +48,7 @@ WHERE alert_id = :alert_id
 _SILENCES: Final = "SELECT * FROM silences WHERE until > :time ORDER BY until"
 _ADD_SILENCE: Final = """
 INSERT INTO silences (silence_id, matchers, since, until, reason, by)
-VALUES (:silence_id, :matchers, :since, :until, :reason, :by)
+VALUES (:silence_id, :matchers, :since, :until, :reason, :by) ON CONFLICT DO NOTHING
 """
 _END_SILENCE: Final = "UPDATE silences SET until = :time WHERE silence_id = :silence_id AND until > :time"
 _CAUSES: Final = """
