@@ -23,7 +23,7 @@ __all__ = ["RuleCalls"]
 
 _SINK: Final = "alerting"
 _MOST_LOOKED_AT: Final = 1_000
-_PLAIN: Final = frozenset({float, int, str, bool})
+_PLAIN: Final = frozenset({float, str, bool})  # not an int, which may be too large for a float
 
 
 class RuleCalls(Crier):

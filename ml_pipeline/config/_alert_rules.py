@@ -27,6 +27,7 @@ _SHARED_LABELS: Final = frozenset({"alertname", "pipeline", "kind", "severity"})
 _FIELDS: Final = frozenset(
     {"name", "value", "threshold", "baseline", "pipeline", "operation", "model", "feature", "severity", "kind"}
 )
+_MOST: Final = 1e300  # past it, differences are no numbers
 _MOST_WINDOW: Final = 1_000
 _MOST_LABELS: Final = 20
 _WHAT_HOLDS: Final = ("above", "below", "equals", "drop")
@@ -223,6 +224,8 @@ class _Check:
         baseline = self.given("baseline")
         if isinstance(baseline, bool) or not isinstance(baseline, (str, int, float, type(None))):
             raise self.fail("baseline", "be a number or a field of the event", "as in baseline: 0.92")
+        if not isinstance(baseline, str):
+            self.number("baseline", -math.inf)
 
     def clear(self) -> None:
         rule = self.rule
@@ -250,7 +253,7 @@ class _Check:
         given = getattr(self.rule, name)
         if given is None and name != "for_seconds":
             return
-        if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
+        if isinstance(given, bool) or not isinstance(given, (int, float)) or not -_MOST < given < _MOST:
             raise self.fail(name, "be a number", "write it without a unit, as in 0.8")
         if given < least:
             raise self.fail(name, "be 0 or more", "give seconds")

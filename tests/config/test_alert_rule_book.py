@@ -201,6 +201,8 @@ def test_a_value_of_another_kind_is_taken_or_told(world: World) -> None:
     world.alerts.observe_value("queue_length", np.float32(120))
     world.alerts.observe_value("queue_length", float("nan"))
     assert alert(world).details["value"] == 120
+    with pytest.raises(AlertError, match=r"must be a number or a text \(got 1000.*…\); convert it first"):
+        world.alerts.observe_value("queue_length", 10**400)
     with pytest.raises(AlertError, match=r"must be a number or a text \(got \[1, 2\]\); convert it first"):
         world.alerts.observe_value("queue_length", [1, 2])  # type: ignore[arg-type]
     with pytest.raises(AlertError, match=r"not be called as a type of event is \(got 'drift'\); rename it"):

@@ -167,6 +167,14 @@ def test_a_rule_can_be_given_to_another_process() -> None:
             "rule 'R': above must be a number (got '80%'); write it without a unit, as in 0.8",
         ),
         (
+            MEASURED | {"above": None, "drop": 0.1, "baseline": math.nan},
+            "rule 'R': baseline must be a number (got nan); write it without a unit, as in 0.8",
+        ),
+        (
+            MEASURED | {"above": -(10**400)},
+            f"rule 'R': above must be a number (got -1{'0' * 197}…); write it without a unit, as in 0.8",
+        ),
+        (
             MEASURED | {"above": math.inf},
             "rule 'R': above must be a number (got inf); write it without a unit, as in 0.8",
         ),
