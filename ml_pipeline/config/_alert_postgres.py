@@ -52,7 +52,7 @@ SET statement_timeout = '{{milliseconds}}ms';
 SET lock_timeout = '{{milliseconds}}ms';
 SET idle_in_transaction_session_timeout = '{{milliseconds}}ms';
 """
-_BEGIN: Final = f"BEGIN; SET LOCAL synchronous_commit = {{level}}; SELECT pg_advisory_xact_lock({_ONE_WRITER})"
+_BEGIN: Final = f"BEGIN; SELECT pg_advisory_xact_lock({_ONE_WRITER})"
 _PRESENT: Final = f"""
 SELECT nspname AS name FROM pg_namespace WHERE nspname = '{SCHEMA}'
 UNION ALL SELECT indexname FROM pg_indexes WHERE schemaname = '{SCHEMA}'
@@ -106,13 +106,17 @@ class PostgresDatabase:
             return self._run(statement, given).rowcount
 
     @contextlib.contextmanager
-    def transaction(self, *, durable: bool = False) -> Iterator[None]:
-        """See `Database.transaction`."""
+    def transaction(self, *, durable: bool = False) -> Iterator[None]:  # noqa: ARG002 - see below
+        """See `Database.transaction`.
+
+        A commit is always as durable as the server is set up to make it. With less, what was sent a moment before the
+        server dies would be sent again.
+        """
         with self.lock:
             self._works_since = time.monotonic()
             try:
                 with self._use():
-                    self._again(_BEGIN.format(level="on" if durable else "off"))
+                    self._again(_BEGIN)
                 self._in_transaction = True
                 yield
                 with self._use():
@@ -245,7 +249,7 @@ class PostgresDatabase:
         needed = set(re.findall(r"INDEX IF NOT EXISTS (\w+)", script)) | _dialect.columns()
         if needed <= {row["name"] for row in connection.execute(_PRESENT)}:
             return
-        connection.execute(_BEGIN.format(level="on"))
+        connection.execute(_BEGIN)
         if SCHEMA not in {row["name"] for row in connection.execute(_PRESENT)}:
             connection.execute(f"CREATE SCHEMA {SCHEMA}")
         connection.execute(script)

@@ -147,8 +147,9 @@ class SharedAlertStore:
         return self._either(lambda store: store.escalate(channels_of, time=time))
 
     def next_change(self, time: float) -> float | None:
-        """See `AlertStore.next_change`."""
-        return self._either(lambda store: store.next_change(time))
+        """See `AlertStore.next_change`; also when to look for the database again."""
+        self._time = time
+        return self._soonest(self._either(lambda store: store.next_change(time)))
 
     def digest(self, period: str, channels: Sequence[str], note: str, *, since: float, until: float) -> bool:
         """See `AlertStore.digest`; it is of all hosts, so that this waits for the database."""
@@ -207,15 +208,17 @@ class SharedAlertStore:
 
     def next_due(self, channels: Sequence[str]) -> float | None:
         """See `AlertStore.next_due`; also when to look for the database again, or to go on moving."""
-        due = self._either(lambda store: store.next_due(channels))
-        again = self._time + self._retry_seconds if self._away is not None else self._time if self._is_moving else None
-        return min((each for each in (due, again) if each is not None), default=None)
+        return self._soonest(self._either(lambda store: store.next_due(channels)))
 
     def close(self) -> None:
         """See `AlertStore.close`."""
         self._database.close()
         if self._own is not None:
             self._own.close()
+
+    def _soonest(self, due: float | None) -> float | None:
+        again = self._time + self._retry_seconds if self._away is not None else self._time if self._is_moving else None
+        return min((each for each in (due, again) if each is not None), default=None)
 
     def _either(self, ask: Callable[[AlertStore], T]) -> T:
         """Ask the database, or while that is away the own store."""
