@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -367,6 +368,24 @@ def test_the_worker_finds_the_database_by_itself(server: PostgresServer, url: st
     store = PostgresAlertStore(url, server.password_file)
     eventually(lambda: _answers(store) and store.summarise(0.0).alerts == 1)
     store.close()
+
+
+def test_the_page_about_several_hosts_says_what_a_role_needs(server: PostgresServer) -> None:
+    """Its statements, run as they stand there, make a role that owns the store and one that only uses it."""
+    page = (ROOT / "docs" / "how-to" / "several-hosts.md").read_text("utf-8")
+    owners, users = (
+        re.sub("'choose.*?'", f"'{PASSWORD}'", block) for block in re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    )
+    for statement in owners.strip().split("\n"):
+        server.ask(statement)
+    owner = PostgresAlertStore(server.url("ml_pipeline", "ml_pipeline"), server.password_file)
+    record(owner, said())
+    server.ask(users, "ml_pipeline")
+    user = PostgresAlertStore(server.url("pipelines", "ml_pipeline"), server.password_file)
+    assert record(user, said())[0] == "suppressed"
+    assert record(user, said(operation="new"), "email")[0] == "raised"
+    for store in (owner, user):
+        store.close()
 
 
 def test_no_password_is_shown_by_the_settings(server: PostgresServer) -> None:
