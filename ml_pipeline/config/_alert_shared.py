@@ -211,7 +211,10 @@ class SharedAlertStore:
         return self._soonest(self._either(lambda store: store.next_due(channels)))
 
     def close(self) -> None:
-        """See `AlertStore.close`."""
+        """See `AlertStore.close`; what the database is owed it is told now, if it is there."""
+        if self._owed:
+            self._look_at = -math.inf
+            self._reach()
         self._database.close()
         if self._own is not None:
             self._own.close()

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["holds_anything", "move"]
 
-_AT_ONCE: Final = 100
-"""Alerts; the store that they leave is locked meanwhile."""
+_AT_ONCE: Final = 20
+"""Alerts; the store that they leave is locked meanwhile, over a slow network for some seconds."""
 
 _ANYTHING: Final = "SELECT alert_id AS id FROM alerts UNION ALL SELECT silence_id FROM silences LIMIT 1"
 _ALERTS: Final = "SELECT * FROM alerts ORDER BY sequence LIMIT :most"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -11,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from sqlite3 import DatabaseError
 
 import pytest
 
@@ -19,6 +22,7 @@ from ml_pipeline.config._alert_postgres import PostgresAlertStore
 from ml_pipeline.config._alert_postgres_dialect import translated
 from ml_pipeline.config._alert_store import AlertStore
 from ml_pipeline.config._events import Bus
+from ml_pipeline.config._health_checks import BUILT_IN, check_shared_outbox
 from ml_pipeline.config.alerting import AlertManager
 from ml_pipeline.errors import StoreError
 from ml_pipeline.testing.alert_fallback_contract import AlertFallbackContract
@@ -30,6 +34,8 @@ from tests.config.alerting_world import Pager
 from tests.postgres import PASSWORD, PostgresServer, running_server
 from tests.processes import in_fork, run_python
 from tests.support import ROOT, eventually, free_port
+
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "10"))
 
 psycopg = pytest.importorskip("psycopg")
 
@@ -295,6 +301,7 @@ def test_whoever_is_stopped_within_a_transaction_gives_way(server: PostgresServe
 CLAIM = """
 import sys, time
 from pathlib import Path
+from sqlite3 import DatabaseError
 from ml_pipeline.config._alert_postgres import PostgresAlertStore
 url, password_file, leased = sys.argv[1:]
 store = PostgresAlertStore(url, Path(password_file))
@@ -325,6 +332,28 @@ def test_processes_that_claim_at_once_share_the_messages(server: PostgresServer,
     assert len(set(claimed)) == len(claimed)
     assert len(after) == 60
     assert set(claimed) <= set(after)
+
+
+def test_kill_at_random_moments(server: PostgresServer, url: str, tmp_path: Path) -> None:
+    """Every alert whose call returned arrives, in one message, as it does with an outbox of the host's own."""
+    seed = random.randrange(1 << 32)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.config.alert_kills", str(tmp_path), str(ROUNDS), str(seed)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "ML_PIPELINE_DATABASE_URL": url,
+            "ML_PIPELINE_DATABASE_PASSWORD_FILE": str(server.password_file),
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["fault"] == "", f"seed {seed}: {answer}"
+    assert answer["told"] >= ROUNDS
+    assert not list(tmp_path.rglob("outbox.db"))
 
 
 def test_alerts_go_on_while_the_server_is_stopped_and_started(server: PostgresServer, url: str) -> None:
@@ -368,6 +397,40 @@ def test_the_worker_finds_the_database_by_itself(server: PostgresServer, url: st
     store = PostgresAlertStore(url, server.password_file)
     eventually(lambda: _answers(store) and store.summarise(0.0).alerts == 1)
     store.close()
+
+
+def test_a_database_of_an_earlier_version_gains_what_it_lacks(server: PostgresServer, url: str) -> None:
+    """Columns and indexes; what is in it stays."""
+    earlier = PostgresAlertStore(url, server.password_file)
+    record(earlier, said(), "email")
+    earlier.close()
+    server.ask("ALTER TABLE ml_pipeline.alerts DROP COLUMN good_since; DROP INDEX ml_pipeline.deliveries_by_batch")
+    now = PostgresAlertStore(url, server.password_file)
+    assert now.went_well("p", "data_ingestion", "", time=1001.0)
+    assert server.ask("SELECT count(*) FROM pg_indexes WHERE indexname = 'deliveries_by_batch'") == [(1,)]
+    now.close()
+
+
+def test_health_tells_of_the_shared_outbox(server: PostgresServer, url: str) -> None:
+    """How its deliveries do, and that it is away, which stops nothing."""
+    store = PostgresAlertStore(url, server.password_file)
+    record(store, said(), "email")
+    store.close()
+    _runtime.configure(database_url=url, database_password_file=server.password_file)
+    assert BUILT_IN["alert_outbox"]() == (
+        "degraded",
+        "deliveries: 1 pending, 1 of them overdue, 0 given up in the last day",
+    )
+    assert check_shared_outbox(url, server.password_file, lambda: 1000.0) == (
+        "ok",
+        "deliveries: 1 pending, 0 of them overdue, 0 given up in the last day",
+    )
+    status, reason = check_shared_outbox(f"postgresql://127.0.0.1:{free_port()}/ml", None)
+    assert (status, reason[:46]) == ("degraded", "the alert outbox in PostgreSQL must be reachab")
+    Path("ml_pipeline/data_storage/alerts").mkdir(parents=True)
+    Path("ml_pipeline/data_storage/alerts/outbox.db").write_text("no database, but long enough to be looked at\n" * 100)
+    with pytest.raises(DatabaseError, match="file is not a database"):
+        BUILT_IN["alert_outbox"]()
 
 
 def test_the_page_about_several_hosts_says_what_a_role_needs(server: PostgresServer) -> None:

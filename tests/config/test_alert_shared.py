@@ -244,6 +244,20 @@ def test_what_was_sent_when_it_went_is_not_sent_again(world: World) -> None:
     assert world.held.summarise(0.0).deliveries == {"email": {"sent": 1}}
 
 
+def test_what_is_owed_is_told_at_the_end(world: World) -> None:
+    """The database is back, and nobody has looked yet."""
+    record(world.store, said(), *EMAIL)
+    message = world.claim(1000.0)
+    assert message is not None
+    world.go()
+    world.store.settle(message.delivery_id, "sent", time=1001.0)
+    world.database.is_away = False
+    told: list[object] = []
+    world.database.connection.set_trace_callback(told.append)
+    world.store.close()
+    assert "COMMIT" in told
+
+
 def test_what_was_written_without_an_answer_is_one_alert(world: World) -> None:
     """The commit arrived, its confirmation did not: the host keeps it too, and one message is sent."""
     world.database.goes_at_commit = True
