@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ml_pipeline import _runtime
@@ -41,18 +42,28 @@ class Publish(Protocol):
         ...
 
 
-def open_store(settings: Settings) -> AlertStore:
-    """Open the store that the settings name."""
+def open_store(settings: Settings, on_return: Callable[[], None]) -> AlertStore:
+    """Open the store that the settings name.
+
+    Args:
+        settings: In force now.
+        on_return: Called when a database that was away is back.
+    """
     from ml_pipeline.config._alert_sqlite import SqliteAlertStore
 
     path, waiting = settings.data_dir / _FOLDER / _OUTBOX, settings.alertmanager_fallback_seconds
+    if settings.database_url is None and settings.strict:
+        return SqliteAlertStore(path, fallback_seconds=waiting)  # what is wrong with it must not be hidden
     if settings.database_url is None:
-        return SqliteAlertStore(path, fallback_seconds=waiting)
+        from ml_pipeline.config._alert_embedded import EmbeddedAlertStore
+
+        return EmbeddedAlertStore(path, fallback_seconds=waiting)
     from ml_pipeline.config._alert_postgres import PostgresAlertStore
     from ml_pipeline.config._alert_shared import SharedAlertStore
 
     database = PostgresAlertStore(settings.database_url, settings.database_password_file, fallback_seconds=waiting)
-    return SharedAlertStore(database, lambda: SqliteAlertStore(path, fallback_seconds=waiting), path.exists)
+    own = partial(SqliteAlertStore, path, fallback_seconds=waiting)
+    return SharedAlertStore(database, own, path.exists, on_return=on_return)
 
 
 class AlertBackground:
@@ -83,6 +94,7 @@ class AlertBackground:
     ) -> None:
         self._history: HistoryFile | None = None
         self._store = store
+        self._has_raised = False  # an alert, which memory may hold while the outbox cannot be made
         self._publish = publish
         folder = settings.data_dir / _FOLDER
         outbox = folder / _OUTBOX
@@ -98,7 +110,7 @@ class AlertBackground:
             channels = (*(() if self._alertmanager is None else (self._alertmanager,)), *own)
 
         def is_there() -> bool:
-            return not is_shared or settings.database_url is not None or outbox.exists()
+            return not is_shared or settings.database_url is not None or self._has_raised or outbox.exists()
 
         upkeep = Upkeep(
             store,
@@ -141,6 +153,7 @@ class AlertBackground:
 
     def raised(self, alert: Alert) -> None:
         """Have an alert that this process raised delivered, and watched for others' resolving it."""
+        self._has_raised = True
         self._raised[alert.alert_id] = None
         if len(self._raised) > _MOST_WATCHED:
             self._raised.pop(next(iter(self._raised)), None)

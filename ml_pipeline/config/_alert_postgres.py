@@ -36,6 +36,8 @@ TIMEOUT_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 1.0
 """For how long nobody else tries what has just failed, of those who waited for their turn."""
 
+_SHORTEST_SECONDS: Final = 0.1
+
 _SERVERS_SHARE: Final = 0.8
 """Of the limit, after which the server itself gives up: that says more than a line that was cut."""
 
@@ -278,7 +280,7 @@ class PostgresDatabase:
         left = ends - time.monotonic()
         if left <= 0:
             _cut(connection)
-        self._watchdog.submit("watch", self._look, delay_seconds=max(left, _PAUSE_SECONDS))
+        self._watchdog.submit("watch", self._look, delay_seconds=max(left, _SHORTEST_SECONDS))
 
 
 class PostgresAlertStore(AlertTables):

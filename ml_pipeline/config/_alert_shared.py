@@ -55,6 +55,7 @@ class SharedAlertStore:
         database: Raises `StoreError` while it is away.
         own: Opens the host's own store.
         is_own_there: Whether that has been made; what an earlier process left in it moves over, too.
+        on_return: Called when the database is back, or has been told of what the own store held.
         retry_seconds: How often to look for the database.
         monotonic: Seconds that only go forward.
     """
@@ -65,12 +66,14 @@ class SharedAlertStore:
         own: Callable[[], AlertTables],
         is_own_there: Callable[[], bool],
         *,
+        on_return: Callable[[], None] = lambda: None,
         retry_seconds: float = RETRY_SECONDS,
         monotonic: Callable[[], float] = _time.monotonic,
     ) -> None:
         self._database = database
         self._open_own = own
         self._is_own_there = is_own_there
+        self._on_return = on_return
         self._retry_seconds = retry_seconds
         self._monotonic = monotonic
         self._lock = threading.RLock()
@@ -295,9 +298,13 @@ class SharedAlertStore:
             self._owed[0]()
             self._owed.popleft()
         until = self._monotonic() + _MOVING_SECONDS
+        is_news = self._away is not None
         self._is_moving = self._has_left()
+        is_news |= self._is_moving
         while self._is_moving and self._monotonic() < until:
             _alert_tables_move.move(self._opened(), self._database)
             self._is_moving = self._has_left()
         self._silences = self._database.silences(self._time)  # also where nothing was owed and nothing is left
         self._away = None
+        if is_news:
+            self._on_return()

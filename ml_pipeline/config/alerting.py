@@ -65,8 +65,9 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
     Arguments that do not fit are a TypeError; what else goes wrong is counted, and raised under ML_PIPELINE_STRICT=1.
 
     Args:
-        store: Where alerts are kept; by default ``DATA_DIR/alerts/outbox.db``, shown in ``LOG_DIR/alerts.json``. A
-            store that is given is neither shown there nor closed, and is not for use after a fork.
+        store: Where alerts are kept; by default the database that the settings name, or ``DATA_DIR/alerts/outbox.db``,
+            shown in ``LOG_DIR/alerts.json``. A store that is given is neither shown there nor closed, and is not for use
+            after a fork.
         channels: Where alerts are delivered; by default e-mail, where the settings name a mail server.
         clock: Seconds since the Unix epoch.
         bus: Where alerts are published as events; by default the bus that everything is published on.
@@ -90,7 +91,7 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
         self._store: _runtime.Lazy[AlertStore] = (
             _runtime.Lazy(lambda _: store, lambda _: None)
             if store is not None
-            else _runtime.Lazy(open_store, lambda opened: opened.close())
+            else _runtime.Lazy(lambda settings: open_store(settings, self._touch), lambda opened: opened.close())
         )
         options: Any = {"clock": clock, "on_delivery": on_delivery, "publish": self._publish}
         options["is_shared"] = store is None
@@ -304,6 +305,11 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
         background = self._background.peek()
         if background is not None:
             background.cooldowns.write()
+
+    def _touch(self) -> None:
+        background = self._background.peek()
+        if background is not None:
+            background.touch()
 
     def _resolved(self, alert: Alert) -> None:
         background = self._background.get()

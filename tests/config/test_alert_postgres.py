@@ -386,7 +386,7 @@ def test_alerts_go_on_while_the_server_is_stopped_and_started(server: PostgresSe
 
 
 def test_the_worker_finds_the_database_by_itself(server: PostgresServer, url: str) -> None:
-    """Nobody has to call anything, and there need be no channel."""
+    """Nobody has to call anything, and there need be no channel; ``alerts.json`` is whole again, too."""
     _runtime.configure(database_url=url, database_password_file=server.password_file, strict=False)
     server.stop()
     alerts = AlertManager(channels=[], bus=Bus())
@@ -395,8 +395,11 @@ def test_the_worker_finds_the_database_by_itself(server: PostgresServer, url: st
     finally:
         server.start()
     store = PostgresAlertStore(url, server.password_file)
-    eventually(lambda: _answers(store) and store.summarise(0.0).alerts == 1)
+    record(store, said(time.time() + 1, operation="another"))
+    eventually(lambda: _answers(store) and store.summarise(0.0).alerts == 2)
     store.close()
+    history = Path("ml_pipeline/logs/alerts.json")
+    eventually(lambda: [alert["operation"] for alert in json.loads(history.read_text())] == ["another", "o"])
 
 
 def test_a_database_of_an_earlier_version_gains_what_it_lacks(server: PostgresServer, url: str) -> None:
