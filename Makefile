@@ -117,8 +117,8 @@ boards: setup-dev  ## Write the boards and data sources anew from their source i
 	@$(BIN)/python -m grafana.data_sources
 
 lock: setup-dev  ## Resolve the dependencies anew
-	@$(COMPILE) --extra tables --extra build -o requirements.lock
-	@$(COMPILE) -c requirements.lock -o requirements-image.lock
+	@$(COMPILE) --extra postgres --extra rules --extra tables --extra build -o requirements.lock
+	@$(COMPILE) --extra postgres --extra rules -c requirements.lock -o requirements-image.lock
 	@sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml | $(COMPILE_FROM) - -c requirements.lock -o requirements-build.lock
 	@$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock
 	@$(COMPILE) --extra bench -o requirements-bench.lock

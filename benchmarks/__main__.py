@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import audit, drift_cost, import_cost, logging_cost, logs, pipeline_overhead, report_page
+from benchmarks import alerting, audit, drift_cost, import_cost, logging_cost, logs, pipeline_overhead, report_page
 from benchmarks.harness import Case, measure, table
 
 GROUPS: dict[str, tuple[str, list[Case], dict[str, str], int | None]] = {
@@ -34,6 +34,7 @@ GROUPS: dict[str, tuple[str, list[Case], dict[str, str], int | None]] = {
         {"recipe_us": "recipe, µs", "ours_us": "ours, µs", "times": "times as fast", "per_s": "ours, records/s"},
         None,
     ),
+    "alerting": ("An alert beside a plain SQLite commit", alerting.CASES, alerting.QUANTITIES, None),
     "logs": (f"Reading {logs.MEGABYTES} MB of logs", logs.CASES, logs.QUANTITIES, None),
     "logging": ("One log record of six fields", logging_cost.CASES, {"us": "CPU, µs", "wall_us": "wall, µs"}, 1),
     "logging-growth": (

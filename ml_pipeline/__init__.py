@@ -17,12 +17,14 @@ from ml_pipeline._runtime import configure, override, reset
 from ml_pipeline.errors import (
     AlertError,
     DashboardError,
+    DeliveryError,
     DriftInputError,
     InputDataError,
     LineageError,
     MLPipelineError,
     OperationStateError,
     SettingsError,
+    StoreError,
     UnknownChannelError,
 )
 
@@ -34,6 +36,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlertError",
     "DashboardError",
+    "DeliveryError",
     "DriftInputError",
     "InputDataError",
     "LineageError",
@@ -41,6 +44,7 @@ __all__ = [
     "OperationStateError",
     "Settings",
     "SettingsError",
+    "StoreError",
     "UnknownChannelError",
     "__version__",
     "configure",

@@ -21,6 +21,7 @@ __all__ = [
     "ENV_FILE",
     "LEVEL_NAMES",
     "absolute",
+    "comma_separated",
     "expressions",
     "field_names",
     "folder_name",
@@ -124,6 +125,15 @@ def field_names(value: object) -> object:
         if "," in name or not re.search(r"[^\W_]", name):
             raise ValueError(f"must be names with a letter or digit, separated by commas, {name!r} is none")
     return names
+
+
+def comma_separated(value: object) -> object:
+    """Split a text at commas, and leave out what is empty.
+
+    Args:
+        value: The text of a variable, or the parts themselves.
+    """
+    return _split(value, ",")
 
 
 def expressions(value: object) -> object:

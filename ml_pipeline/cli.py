@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ml_pipeline._cli_alerts import alerts
+from ml_pipeline._cli_table import show_table
 from ml_pipeline._command import FAILED, run_command, single_command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ml_pipeline.settings import Settings
 
 __all__ = ["app", "main"]
@@ -28,13 +28,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 lineage = typer.Typer(help="Walk from a source to what was made of it, and back.", no_args_is_help=True)
-alerts = typer.Typer(help="Read the alert history.", no_args_is_help=True)
 audit = typer.Typer(help="Verify and export the audit trail.", no_args_is_help=True)
 app.add_typer(lineage, name="lineage")
 app.add_typer(alerts, name="alerts")
 app.add_typer(audit, name="audit")
 
-_WIDEST = 10_000
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -61,7 +59,7 @@ def health() -> int:
     from ml_pipeline.config.monitoring_config import health_check
 
     state = health_check()
-    _table(("check", "status", "reason"), ((one.name, one.status, one.reason) for one in state.checks))
+    show_table(("check", "status", "reason"), ((one.name, one.status, one.reason) for one in state.checks))
     return FAILED if state.status == "failing" else 0
 
 
@@ -82,7 +80,7 @@ def settings() -> int:
         )
         for name, field in Settings.model_fields.items()
     )
-    _table(("variable", "value", "meaning"), rows)
+    show_table(("variable", "value", "meaning"), rows)
     return 0
 
 
@@ -163,7 +161,7 @@ def path(
     from ml_pipeline.config.data_lineage import lineage_tracker
 
     nodes = lineage_tracker.path(from_id, to_id)
-    _table(("type", "name", "version", "id"), ((n.type, n.name, n.version, n.node_id) for n in nodes))
+    show_table(("type", "name", "version", "id"), ((n.type, n.name, n.version, n.node_id) for n in nodes))
     return 0 if nodes else FAILED
 
 
@@ -176,7 +174,7 @@ def find(
     from ml_pipeline.config.data_lineage import lineage_tracker
 
     nodes = lineage_tracker.find(type=kind, name=name)
-    _table(("type", "name", "version", "id"), ((n.type, n.name, n.version, n.node_id) for n in nodes))
+    show_table(("type", "name", "version", "id"), ((n.type, n.name, n.version, n.node_id) for n in nodes))
     return 0
 
 
@@ -191,20 +189,6 @@ def export(
         typer.echo(written)
     typer.echo(lineage_tracker.export_dot(None if folder is None else folder / "lineage.dot"))
     typer.echo(lineage_tracker.export_svg(None if folder is None else folder / "lineage.svg"))
-    return 0
-
-
-@alerts.command("list")
-def list_alerts(limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20) -> int:
-    """List the newest alerts."""
-    from ml_pipeline.config._encoding import rfc3339
-    from ml_pipeline.config.alerting import alert_manager
-
-    rows = alert_manager.history(limit=limit)
-    _table(
-        ("time", "severity", "kind", "operation", "message"),
-        ((rfc3339(a.time), a.severity, a.kind, a.operation, a.message) for a in rows),
-    )
     return 0
 
 
@@ -319,7 +303,7 @@ def _level(arguments: list[str], pid: int | None) -> int:
     data_dir = load_settings().data_dir
     if not arguments and pid is None:
         rows = ((told.name, told.level, "all" if told.pid is None else str(told.pid)) for told in told_levels(data_dir))
-        _table(("channel or module", "level", "processes"), rows)
+        show_table(("channel or module", "level", "processes"), rows)
         return 0
     if len(arguments) != 2:  # noqa: PLR2004 - a channel and a level
         raise typer.BadParameter("give a channel and a level, as in `ml-pipeline logs level training DEBUG`")
@@ -334,25 +318,8 @@ def _walk(direction: str, node_id: str) -> int:
     from ml_pipeline.config.data_lineage import lineage_tracker
 
     found = getattr(lineage_tracker, direction)(node_id)
-    _table(("type", "name", "version", "id"), ((n.type, n.name, n.version, n.node_id) for n in found.nodes))
+    show_table(("type", "name", "version", "id"), ((n.type, n.name, n.version, n.node_id) for n in found.nodes))
     return 0
-
-
-def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from ml_pipeline.config._encoding import one_line
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:  # an id that is cut or wrapped cannot be pasted
-        table.add_column(column, no_wrap=column == "id", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
-    # Piped to a file or to grep, a row must stay a line, however wide.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDEST)
-    console.print(table)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@
     ├── UnknownChannelError   a log channel that is not in the channel table
     ├── LineageError          a node, an edge or a walk that cannot be
     ├── AlertError            an alert, a severity or a delivery channel
+    ├── DeliveryError         an alert that could not be delivered now, and is tried again
+    ├── StoreError            a database that is somewhere else and cannot be used now
     ├── DashboardError        Grafana, or a dashboard file
     └── DriftInputError       samples a drift statistic is not defined on
 
@@ -30,12 +32,14 @@ if TYPE_CHECKING:
 __all__ = [
     "AlertError",
     "DashboardError",
+    "DeliveryError",
     "DriftInputError",
     "InputDataError",
     "LineageError",
     "MLPipelineError",
     "OperationStateError",
     "SettingsError",
+    "StoreError",
     "UnknownChannelError",
     "closest",
     "flat",
@@ -105,6 +109,17 @@ class LineageError(MLPipelineError, ValueError):
 
 class AlertError(MLPipelineError, ValueError):
     """An alert or its delivery was described wrongly."""
+
+
+class DeliveryError(MLPipelineError, ConnectionError):
+    """An alert could not be delivered now; it stays in the outbox and is tried again."""
+
+    retry_after_seconds: float | None = None
+    """How long the receiver asked to be left alone, where it did."""
+
+
+class StoreError(MLPipelineError, ConnectionError):
+    """A store in a database that is somewhere else cannot be used now."""
 
 
 class DashboardError(MLPipelineError, RuntimeError):

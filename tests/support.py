@@ -58,13 +58,14 @@ def used_memory(size: int) -> mmap.mmap:
     return block
 
 
-def require(program: str) -> str:
+def require(program: str, *folders: Path) -> str:
     """Return where a program stands, or skip; where ``REQUIRE`` names it, its absence is a failure.
 
     Args:
         program: As the shell would call it.
+        *folders: Where it may be besides.
     """
-    found = shutil.which(program)
+    found = shutil.which(program, path=os.pathsep.join((os.environ.get("PATH", os.defpath), *map(str, folders))))
     if found:
         return found
     if program in os.environ.get("REQUIRE", "").split(","):

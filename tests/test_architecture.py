@@ -20,10 +20,10 @@ PACKAGE = ROOT / "ml_pipeline"
 LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # level: (its modules, a public one and the private ones that serve it; the levels it may import besides itself)
     "errors": (("errors", "_platform", "_tally"), ()),
-    "settings": (("settings", "_environment"), ("errors",)),
+    "settings": (("settings", "_settings_*", "_environment"), ("errors",)),
     "runtime": (("__init__", "_runtime", "_command"), ("settings",)),
     "events": (
-        tuple(f"config.{name}" for name in ("__init__", "_events", "_ids", "_context", "_routes", "_encoding", "_fields", "_redaction", "_worker", "_sqlite", "_scoped")),
+        tuple(f"config.{name}" for name in ("__init__", "_events", "_ids", "_context", "_routes", "_encoding", "_fields", "_hosts", "_redaction", "_worker", "_sqlite", "_scoped")),
         ("runtime",),
     ),
     "metrics": (("config.prometheus_metrics", "config._metric*", "config._push"), ("events",)),
@@ -45,7 +45,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "report": (("report.*",), ("dashboards", "drift")),
     "examples": (("examples.*",), ("tracking", "serving", "pipelines", "report")),
     "integrations": (("integrations.*",), ("tracking", "serving", "pipelines", "report")),
-    "cli": (("cli", "__main__"), ("self-check", "examples", "integrations")),
+    "cli": (("cli", "_cli_*", "__main__"), ("self-check", "examples", "integrations")),
     "testing": (("testing.*",), ("self-check", "examples")),
 }  # fmt: skip
 """Who may import whom: a level may import itself, those named, and what those may import."""

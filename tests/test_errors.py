@@ -14,12 +14,14 @@ from ml_pipeline import errors
 from ml_pipeline.errors import (
     AlertError,
     DashboardError,
+    DeliveryError,
     DriftInputError,
     InputDataError,
     LineageError,
     MLPipelineError,
     OperationStateError,
     SettingsError,
+    StoreError,
     UnknownChannelError,
     closest,
     flat,
@@ -32,6 +34,8 @@ TREE = {
     UnknownChannelError: ValueError,
     LineageError: ValueError,
     AlertError: ValueError,
+    DeliveryError: ConnectionError,
+    StoreError: ConnectionError,
     DashboardError: RuntimeError,
     DriftInputError: ValueError,
 }

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 import ml_pipeline
 from ml_pipeline.errors import SettingsError
 from ml_pipeline.settings import (
-    _RESERVED,
     PREFIX,
     Settings,
     environment_name,
@@ -27,6 +26,13 @@ from tests.processes import run_python
 
 RUN_ID = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f5a6"
 MAIL = {"alert_email_from": "ml@example.org", "alert_email_to": "ops@example.org"}
+
+BESIDE = {
+    "smtp_host": MAIL,
+    "smtp_oauth_token_file": {"smtp_user": "ml"},
+    "database_password_file": {"database_url": "postgresql:///ml"},
+    "alert_webhook_key_file": {"alert_webhook_url": "https://alerts.example.org"},
+}
 
 GOOD: dict[str, tuple[str, object]] = {
     "name": ("alzheimer", "alzheimer"),
@@ -58,11 +64,24 @@ GOOD: dict[str, tuple[str, object]] = {
     "smtp_password_file": ("/run/password", Path("/run/password")),
     "slack_webhook_file": ("/run/slack", Path("/run/slack")),
     "pagerduty_key_file": ("/run/pagerduty", Path("/run/pagerduty")),
+    "smtp_oauth_token_file": ("/run/token", Path("/run/token")),
     "smtp_security": ("tls", "tls"),
     "smtp_timeout_seconds": ("2.5", 2.5),
     "alert_email_from": ("ml@example.org", "ml@example.org"),
     "alert_email_to": (" a@example.org ,, b@example.org,", ("a@example.org", "b@example.org")),
     "alert_cooldown_seconds": ("0", 0.0),
+    "alert_rules_file": ("/etc/alerts.yml", Path("/etc/alerts.yml")),
+    "pagerduty_url": ("https://events.eu.pagerduty.com/v2/enqueue", "https://events.eu.pagerduty.com/v2/enqueue"),
+    "teams_webhook_file": ("/run/teams", Path("/run/teams")),
+    "alert_digest": ("daily", "daily"),
+    "alertmanager_url": ("http://127.0.0.1:9093/am", "http://127.0.0.1:9093/am"),
+    "alertmanager_fallback_seconds": ("30", 30.0),
+    "alert_webhook_url": ("https://alerts.example.org/hook?a=b", "https://alerts.example.org/hook?a=b"),
+    "alert_webhook_key_file": ("/run/webhook", Path("/run/webhook")),
+    "alert_file": ("/srv/alerts.jsonl", Path("/srv/alerts.jsonl")),
+    "alert_channels": (" console ,, file,", ("console", "file")),
+    "database_url": ("postgresql://ml@db:5432/ml?sslmode=require", "postgresql://ml@db:5432/ml?sslmode=require"),
+    "database_password_file": ("/run/password", Path("/run/password")),
     "lineage_export_nodes": ("0", 0),
     "metrics_port": ("9100", 9100),
     "metrics_host": ("0.0.0.0", "0.0.0.0"),
@@ -109,6 +128,22 @@ BAD = [
     ("alert_cooldown_seconds", "-1", "input should be greater than or equal to 0 (got '-1')"),
     ("alert_cooldown_seconds", "inf", "input should be a finite number (got 'inf')"),
     ("alert_cooldown_seconds", "nan", "input should be a finite number (got 'nan')"),
+    ("alert_webhook_url", "ftp://a", "must be an address like https://alerts.example.org/hook, without user and password (got 'ftp://a')"),
+    ("alert_webhook_url", "https://me:word@a/b", "must be an address like https://alerts.example.org/hook, without user and password (got 'https://***@a/b')"),
+    ("alertmanager_url", "127.0.0.1:9093", "must be an address like http://127.0.0.1:9093, without user and password (got '127.0.0.1:9093')"),
+    ("alertmanager_url", "http://me:word@am", "must be an address like http://127.0.0.1:9093, without user and password (got 'http://***@am')"),
+    ("alertmanager_fallback_seconds", "-1", "input should be greater than or equal to 0 (got '-1')"),
+    ("smtp_oauth_token_file", "/run/token", "needs ML_PIPELINE_SMTP_USER beside it (got '/run/token')"),
+    ("alert_webhook_key_file", "/run/key", "needs ML_PIPELINE_ALERT_WEBHOOK_URL beside it (got '/run/key')"),
+    ("pagerduty_url", "eu", "must be an address like https://alerts.example.org/hook, without user and password (got 'eu')"),
+    ("alert_channels", "slak", "must be known channels, 'slak' is none: did you mean 'slack'? (got 'slak')"),
+    ("alert_channels", "console,console", "must name each channel once (got 'console,console')"),
+    ("alert_channels", "email", "email needs ML_PIPELINE_SMTP_HOST beside it (got 'email')"),
+    ("alert_channels", "slack", "slack needs ML_PIPELINE_SLACK_WEBHOOK_FILE beside it (got 'slack')"),
+    ("alert_channels", "pagerduty", "pagerduty needs ML_PIPELINE_PAGERDUTY_KEY_FILE beside it (got 'pagerduty')"),
+    ("alert_channels", "teams", "teams needs ML_PIPELINE_TEAMS_WEBHOOK_FILE beside it (got 'teams')"),
+    ("alert_channels", "webhook", "webhook needs ML_PIPELINE_ALERT_WEBHOOK_URL beside it (got 'webhook')"),
+    ("database_password_file", "/run/password", "needs ML_PIPELINE_DATABASE_URL beside it (got '/run/password')"),
     ("lineage_export_nodes", "-1", "input should be greater than or equal to 0 (got '-1')"),
     ("metrics_port", "70000", "input should be less than or equal to 65535 (got '70000')"),
     ("grafana_url", "grafana:3000", "must be an address like http://127.0.0.1:3000 (got 'grafana:3000')"),
@@ -129,7 +164,7 @@ def test_a_good_value_is_read_from_everywhere(field: str, source: str, monkeypat
     """Environment, ``.env`` and argument are read the same way."""
     ml_pipeline.reset()
     text, value = GOOD[field]
-    for name, address in MAIL.items() if field == "smtp_host" else ():
+    for name, address in BESIDE.get(field, {}).items():
         monkeypatch.setenv(environment_name(name), address)
     if source == "environment":
         monkeypatch.setenv(environment_name(field), text)
@@ -254,16 +289,34 @@ def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.alert_email_to, settings.run_id) == ((), None)
 
 
-@pytest.mark.parametrize(("name", "purpose"), _RESERVED.items())
-def test_a_reserved_name_is_refused(name: str, purpose: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A setting that this version does not act on must not be silently ignored."""
-    monkeypatch.setenv(PREFIX + name, "x")
+@pytest.mark.parametrize(
+    "url",
+    ["postgres://db/x", "mysql://db/x", "postgresql://ml:hush@db/x", "postgresql://ml:hu/sh@db/x", "postgresql://ml:hu?sh@db/x",
+     "postgresql://db/x?password=hush", "postgresql://db/x?pass%77ord=hush", "postgresql://db/x y", "postgresql://ml@db@hush/x"],
+)  # fmt: skip
+def test_a_database_that_cannot_be_is_refused_and_no_password_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only PostgreSQL is known, and a password belongs in a file."""
+    monkeypatch.setenv("ML_PIPELINE_DATABASE_URL", url)
+    monkeypatch.setenv("ML_PIPELINE_DATABASE_PASSWORD_FILE", "/run/password")
     with pytest.raises(SettingsError) as caught:
         load_settings()
     assert str(caught.value) == (
-        f"{PREFIX}{name} is kept for {purpose}, which this version does not do; unset {PREFIX}{name}"
+        "ML_PIPELINE_DATABASE_URL: must be an address like postgresql://user@host/name (no other database is known), "
+        "without its password, which stands in the file that ML_PIPELINE_DATABASE_PASSWORD_FILE names (1 more after it) "
+        "(got '***'); correct ML_PIPELINE_DATABASE_URL or unset it"
     )
-    assert salvage_settings().name == "test"
+    salvaged = salvage_settings()
+    assert (salvaged.name, salvaged.database_url, salvaged.database_password_file) == ("test", None, None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://", "postgresql:///ml", "postgresql://ml@[::1]:5432/ml?sslmode=verify-full", "postgresql://a:1,b:2/ml",
+     "postgresql:///ml?host=/var/run/postgresql"],
+)  # fmt: skip
+def test_what_libpq_knows_may_stand_in_the_address(url: str) -> None:
+    """Several hosts, a socket's folder, options."""
+    assert load_settings({"database_url": url}).database_url == url
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfeM\0L\0", b"ML_PIPELINE_NAME=caf\xe9\n"])
@@ -303,10 +356,10 @@ def test_a_mail_server_needs_both_addresses() -> None:
 def test_all_that_is_wrong_at_once_is_salvaged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each wrong value falls back to its default, and the sound ones are kept."""
     ml_pipeline.reset()
-    expected = load_settings({"smtp_user": "sound", "log_console": "off", "metrics_host": "::1"})
+    expected = load_settings({"grafana_user": "sound", "log_console": "off", "metrics_host": "::1"})
     for field, text, _ in BAD:
         monkeypatch.setenv(environment_name(field), text)
-    monkeypatch.setenv("ML_PIPELINE_SMTP_USER", "sound")
+    monkeypatch.setenv("GRAFANA_USER", "sound")
     salvaged = salvage_settings({"unknown": 1, "log_console": "off", "metrics_host": "::1"})
     assert salvaged.model_dump() == expected.model_dump()
 

@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 class alert_on_failure:  # noqa: N801 - reads as a statement: `with alert_on_failure("nightly_import"):`
-    """Alert when a block or a function fails, and let the exception go on.
+    """Alert when a block or a function fails, and let the exception go on; resolve that when it goes well again.
 
     Both ``with`` (or ``async with``) and decorator, for functions and for ``async def``. An exception that was alerted
     inside, by a failed operation or by another such block, is the same failure and adds to that alert. Ctrl-C, an exit
@@ -59,7 +59,9 @@ class alert_on_failure:  # noqa: N801 - reads as a statement: `with alert_on_fai
         if self._token is not None:
             block.reset(self._token)
             self._token = None
-        if error is not None and is_failure(error):
+        if error is None:
+            self._found().went_well(self._operation)
+        elif is_failure(error):
             token = left.set(self._block)
             try:
                 self._found().alert_processing_failure(self._operation, error, severity=self._severity)

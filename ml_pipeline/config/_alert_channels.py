@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from ml_pipeline import _runtime
+from ml_pipeline.config._alert_records import SEVERITIES
 from ml_pipeline.errors import AlertError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from ml_pipeline.config._alert_records import Alert
     from ml_pipeline.settings import Settings
 
-__all__ = ["AlertChannel", "AlertMessage", "EmailChannel", "refuse_namesakes"]
+__all__ = ["AlertChannel", "AlertMessage", "EmailChannel", "Reason", "refuse_namesakes"]
+
+Reason = Literal["firing", "resolved", "escalated", "digest", "test"]
+"""Why a message is sent: alerts were raised, are over, have become critical, are summed up; or somebody tries it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +29,23 @@ class AlertMessage:
 
     Attributes:
         delivery_id: The same at every attempt, so that a receiver can tell a repeat.
-        alert: The alert as it stands now. Its texts may come from anywhere: a channel escapes them for its format.
+        alerts: The alerts as they stand now, at least one. Their texts may come from anywhere: a channel escapes them
+            for its format.
+        reason: Why they are sent; a digest's alerts are those it sums up.
         timeout_seconds: How long sending may take.
+        note: A sentence for the top, such as why this channel is used; empty for none.
     """
 
     delivery_id: str
-    alert: Alert
+    alerts: tuple[Alert, ...]
+    reason: Reason = "firing"
     timeout_seconds: float
+    note: str = ""
+
+    @property
+    def alert(self) -> Alert:
+        """The most severe one, and of several the first."""
+        return max(self.alerts, key=lambda alert: SEVERITIES.index(alert.severity))
 
 
 class AlertChannel(Protocol):
@@ -70,7 +84,7 @@ def refuse_namesakes(channels: Sequence[AlertChannel]) -> None:
 
 
 class EmailChannel:
-    """Sends each alert as a mail: plain text and HTML, with a ``Message-ID`` that is the same at every attempt.
+    """Sends each message as a mail: plain text and HTML, with a ``Message-ID`` that is the same at every attempt.
 
     Certificates are checked, and a server that cannot encrypt although it should gets nothing. The password is read
     from its file at each attempt, so that it may be changed while a pipeline runs.
@@ -83,7 +97,9 @@ class EmailChannel:
         security: ``none``, ``starttls`` or ``tls``.
         user: Login name; None for no login.
         password_file: File that holds the password.
+        token_file: File that holds an access token, for a login by XOAUTH2 in place of a password.
         tls_context: What to trust instead of the system's certificates.
+        say: Told of each step.
 
     Raises:
         AlertError: If an address cannot be one, or there is no recipient.
@@ -101,7 +117,9 @@ class EmailChannel:
         security: str = "starttls",
         user: str | None = None,
         password_file: Path | None = None,
+        token_file: Path | None = None,
         tls_context: ssl.SSLContext | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         from ml_pipeline.config._alert_mail import Envelope
         from ml_pipeline.config._alert_smtp import SmtpServer
@@ -113,15 +131,18 @@ class EmailChannel:
             security=security,
             user=user,
             password_file=password_file,
+            token_file=token_file,
             tls_context=tls_context,
+            say=say,
         )
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> EmailChannel:
+    def from_settings(cls, settings: Settings, say: Callable[[str], None] = lambda _: None) -> EmailChannel:
         """Make the channel that the settings describe.
 
         Args:
             settings: With ``smtp_host`` set.
+            say: Told of each step.
 
         Raises:
             AlertError: As the class does.
@@ -134,6 +155,8 @@ class EmailChannel:
             security=settings.smtp_security,
             user=settings.smtp_user,
             password_file=settings.smtp_password_file,
+            token_file=settings.smtp_oauth_token_file,
+            say=say,
         )
 
     def send(self, message: AlertMessage) -> None:
@@ -143,7 +166,7 @@ class EmailChannel:
         """
         from ml_pipeline.config._alert_mail import compose
 
-        mail = compose(message.alert, message.delivery_id, self._envelope)
+        mail = compose(message, self._envelope)
         refused = self._server.transmit(mail, self._envelope, timeout_seconds=message.timeout_seconds)
         if refused:
             partly = AlertError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from ml_pipeline import _runtime
 from ml_pipeline.config._alert_channels import AlertMessage
 from ml_pipeline.config._alert_records import bounded_text
+from ml_pipeline.config._alert_routes import RateLimit
 from ml_pipeline.config._worker import Worker
 from ml_pipeline.errors import AlertError
 
@@ -32,13 +33,15 @@ MOST_ATTEMPTS: Final = 100
 _GATHER_SECONDS: Final = 0.5
 """A call about a failure often comes a moment before the operation's own event, which knows the traceback."""
 
-_OUTBOX_RETRY_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 30.0
+"""How often to look into the outbox at least: another process may have died over what it had put there."""
+
 _LEASE_MARGIN_SECONDS: Final = 30.0
 _LEASE_TIMEOUTS: Final = 3  # a channel that keeps to its time needs one
 _MOST_ERROR_CHARACTERS: Final = 500
 
 DeliveryHook: TypeAlias = Callable[[str, str, float], None]
-"""Told of each attempt: channel, result (``sent``, ``failed`` or ``dead``), seconds since the alert was raised."""
+"""Told of each attempt: channel, result (``sent``, ``failed`` or ``dead``), seconds since the first alert in it."""
 
 
 def count_delivery(channel: str, result: str, seconds: float) -> None:
@@ -51,7 +54,7 @@ def count_delivery(channel: str, result: str, seconds: float) -> None:
 class Deliverer:
     """Delivers at least once: what one process leaves undone, another, or the next start, takes up.
 
-    Thread-safe. One alert at a time is on its way from this object, and the store's leases keep other processes from
+    Thread-safe. One message at a time is on its way from this object, and the store's leases keep other processes from
     sending it too. A delivery that fails is tried again after 2 s, 4 s, and so on up to an hour, each shortened by up
     to half at random, so that many processes do not come back at once.
 
@@ -61,6 +64,10 @@ class Deliverer:
         clock: Seconds since the Unix epoch.
         on_delivery: Told of each attempt.
         timeout_seconds: How long one attempt, and the end of the process, may take.
+        upkeep: Run before each look into the outbox; returns when to run it again, in seconds since the Unix epoch, or
+            None.
+        is_there: Returns whether the outbox has been made, by whichever process; it is not made by looking into it.
+        limits: How often each channel may be used by this process; None for as often as there is something to say.
         jitter: Returns a random number from 0 to 1.
     """
 
@@ -72,6 +79,9 @@ class Deliverer:
         clock: Callable[[], float],
         on_delivery: DeliveryHook,
         timeout_seconds: float,
+        upkeep: Callable[[], float | None] = lambda: None,
+        is_there: Callable[[], bool] = lambda: True,
+        limits: RateLimit | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
@@ -79,6 +89,9 @@ class Deliverer:
         self._clock = clock
         self._on_delivery = on_delivery
         self._timeout_seconds = timeout_seconds
+        self._upkeep = upkeep
+        self._is_there = is_there
+        self._limits = limits or RateLimit({})
         self._jitter = jitter
         self._worker = Worker("alerting")
         self._one_at_a_time = threading.Lock()
@@ -91,11 +104,10 @@ class Deliverer:
 
     def wake(self) -> None:
         """Have what is due delivered in the background, once what else is said about it has been gathered."""
-        if self._channels:
-            self._worker.submit("deliver", self._deliver, delay_seconds=_GATHER_SECONDS)
+        self._worker.submit("deliver", self._deliver, delay_seconds=_GATHER_SECONDS)
 
     def flush(self, timeout_seconds: float) -> bool:
-        """Deliver what is due now, on the caller's thread.
+        """Deliver what is due now or only waits to share a message, on the caller's thread.
 
         Args:
             timeout_seconds: When to give up.
@@ -107,7 +119,8 @@ class Deliverer:
         if not self._one_at_a_time.acquire(timeout=max(timeout_seconds, 0.0)):
             return False
         try:
-            return self._drain(until)
+            self._upkeep()
+            return self._drain(until, early=True)
         finally:
             self._one_at_a_time.release()
 
@@ -117,33 +130,58 @@ class Deliverer:
         self._worker.close()
 
     def _deliver(self) -> None:
-        pause: float | None = _OUTBOX_RETRY_SECONDS  # unless the outbox can be read, and tells better
+        pause: float | None = _LOOK_SECONDS if self._channels else None
         try:
-            with self._one_at_a_time:
-                self._drain(math.inf)
-            due = self._store().next_due(self.channels)
-            pause = None if due is None else max(due - self._clock(), 0.0)
+            if self._is_there():
+                pause = self._work(pause)
         finally:
             if pause is not None and self._until == math.inf:
                 self._worker.submit("deliver", self._deliver, delay_seconds=pause)
 
-    def _drain(self, until: float) -> bool:
+    def _work(self, pause: float | None) -> float | None:
+        """Do what is due, and return for how long there is nothing to do then."""
+        with self._one_at_a_time:
+            times = [self._upkeep()]
+            self._drain(math.inf, early=self._until != math.inf)
+        now = self._clock()
+        for channel in self._channels:
+            due = self._store().next_due((channel,))
+            times.append(None if due is None else max(due, now + self._limits.wait(channel, now)))
+        pauses = [max(time - now, 0.0) for time in times if time is not None]
+        return min(pauses if pause is None else [*pauses, pause], default=None)
+
+    def _drain(self, until: float, *, early: bool) -> bool:
         lease_seconds = _LEASE_TIMEOUTS * self._timeout_seconds + _LEASE_MARGIN_SECONDS
         while (left := min(until, self._until) - time.monotonic()) > 0:
-            delivery = self._store().claim(self.channels, time=self._clock(), lease_seconds=lease_seconds)
+            now = self._clock()
+            free = [channel for channel in self._channels if not self._limits.wait(channel, now)]
+            delivery = self._store().claim(free, time=now, lease_seconds=lease_seconds, early=early)
             if delivery is None:
-                return True
+                return not self._is_held_up(now)
+            self._limits.delay(delivery.channel, now)
             self._attempt(delivery, min(left, self._timeout_seconds))
         return False
 
+    def _is_held_up(self, now: float) -> bool:
+        """Say whether something is due that a limit lets wait."""
+        held_up = [channel for channel in self._channels if self._limits.wait(channel, now)]
+        due = self._store().next_due(held_up) if held_up else None
+        return due is not None and due <= now
+
     def _attempt(self, delivery: Delivery, timeout_seconds: float) -> None:
-        message = AlertMessage(delivery_id=delivery.delivery_id, alert=delivery.alert, timeout_seconds=timeout_seconds)
+        message = AlertMessage(
+            delivery_id=delivery.delivery_id,
+            alerts=delivery.alerts,
+            reason=delivery.reason,
+            timeout_seconds=timeout_seconds,
+            note=_note(delivery),
+        )
         _, failed = _runtime.attempt(self._channels[delivery.channel].send, message)
         result = "sent" if failed is None else self._failed(delivery, failed)
         if failed is None:
             self._store().settle(delivery.delivery_id, "sent", time=self._clock())
         with _runtime.guard("alerting"):
-            self._on_delivery(delivery.channel, result, max(self._clock() - delivery.alert.time, 0.0))
+            self._on_delivery(delivery.channel, result, max(self._clock() - delivery.queued, 0.0))
 
     def _failed(self, delivery: Delivery, failed: Exception) -> str:
         _runtime.telemetry_error("alerting", failed)
@@ -153,7 +191,7 @@ class Deliverer:
             delivery.delivery_id,
             "dead" if is_dead else "pending",
             time=now,
-            due=now + self._pause_seconds(delivery.attempt),
+            due=now + max(self._pause_seconds(delivery.attempt), getattr(failed, "retry_after_seconds", None) or 0.0),
             error=bounded_text(failed, _MOST_ERROR_CHARACTERS),
         )
         return "dead" if is_dead else "failed"
@@ -161,3 +199,10 @@ class Deliverer:
     def _pause_seconds(self, attempt: int) -> float:
         longest = min(FIRST_RETRY_SECONDS * 2.0 ** (attempt - 1), LONGEST_RETRY_SECONDS)
         return longest * (1 - self._jitter() / 2)
+
+
+def _note(delivery: Delivery) -> str:
+    if not delivery.more:
+        return delivery.note
+    rest = f"{delivery.more} more alerts are not shown here: see `ml-pipeline alerts list`."
+    return f"{delivery.note} {rest}".strip()

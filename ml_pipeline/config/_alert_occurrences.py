@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
+from ml_pipeline.config._alert_names import alert_name
 from ml_pipeline.config._alert_records import (
     MOST_MESSAGE_CHARACTERS,
+    MOST_NAME_CHARACTERS,
+    SEVERITIES,
     STACKTRACE,
     Alert,
     Occurrence,
@@ -16,12 +19,13 @@ from ml_pipeline.config._alert_records import (
     bounded_text,
 )
 from ml_pipeline.config._events import AlertEvent, ErrorInfo
+from ml_pipeline.config._failures import message_of
 from ml_pipeline.config._ids import new_id
 from ml_pipeline.config._redaction import current
 from ml_pipeline.config._routes import OPERATIONS, OTHERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from ml_pipeline.config._events import AlertState, DriftEvent, OperationEvent, Severity
 
@@ -33,6 +37,7 @@ __all__ = [
     "from_operation",
     "left",
     "number",
+    "repeat_key",
     "to_event",
 ]
 
@@ -79,6 +84,7 @@ def from_operation(event: OperationEvent, *, time: float) -> Occurrence:
         error_type=bounded_text(error.type),
         message=_failure_message(event.name, error) if is_failure else f"{bounded_text(event.name)} was abandoned",
         details=bounded_details({**_trace(error), **details}),
+        name=alert_name(OPERATIONS[event.kind].alert, operation_kind=event.kind),
     )
     return Occurrence(
         alert=alert,
@@ -116,6 +122,7 @@ def from_drift(event: DriftEvent, *, time: float) -> Occurrence:
         model=bounded_text(event.model),
         message=drift_message(event.model, event.drifted, event.batch),
         details=bounded_details(details),
+        name=alert_name(OTHERS["DriftEvent"].alert),
     )
     return Occurrence(alert=alert, automatic=True)
 
@@ -149,6 +156,7 @@ def from_call(
     """
     here = _id(_context.operation_id.get())
     operation_id = _id(operation_id) or here
+    operation_name, judged = bounded_text(operation), bounded_text(feature)
     alert = Alert(
         alert_id=new_id(),
         time=time,
@@ -156,15 +164,16 @@ def from_call(
         kind=kind,
         severity=severity,
         pipeline=bounded_text(_runtime.settings().name, is_id=True),
-        operation=bounded_text(operation),
+        operation=operation_name,
         operation_id=operation_id,
         run_id=_id(_context.run_id.get()),
         user_id=_id(_context.user_id.get()),
         model=bounded_text(model),
-        feature=bounded_text(feature),
+        feature=judged,
         error_type=bounded_text(error.type) if error else "",
         message=_failure_message(operation, error) if error else bounded_text(message, MOST_MESSAGE_CHARACTERS),
         details=bounded_details({**(_trace(error) if error else {}), **details}),
+        name=alert_name(kind, operation=operation_name, feature=judged),
     )
     if error is None:
         return Occurrence(alert=alert)
@@ -176,13 +185,42 @@ def from_call(
     )
 
 
-def to_event(alert: Alert, state: AlertState, reason: str = "") -> AlertEvent:
+def repeat_key(kind: str, severity: str, *identity: str, error: object = None) -> Hashable:
+    """Make what tells a repeat of a call, at the cost of a few look-ups.
+
+    Args:
+        kind: Of the alert.
+        severity: How bad it is.
+        *identity: Everything given that is part of the alert's identity.
+        error: What went wrong, where that was given.
+
+    Returns:
+        Equal for two calls of which the second adds nothing to the first, in whatever words it is said; None where that
+        takes a closer look.
+    """
+    if severity not in SEVERITIES or left.get() is not None:  # a failure that leaves a block may be known by it
+        return None
+    for part in identity:
+        if type(part) is not str or len(part) > MOST_NAME_CHARACTERS:
+            return None
+    around = block.get()
+    here = (_context.operation.get(), _context.operation_id.get(), _context.run_id.get(), around)
+    # The operations around it will know the failure by its words, where it is not said of the operation it is said in.
+    words = message_of(error) if isinstance(error, BaseException) else error
+    told = words if error is not None and (around or identity[-1] not in ("", here[1])) else None
+    if told is not None and (type(told) is not str or len(told) > MOST_MESSAGE_CHARACTERS):
+        return None
+    return (kind, severity, identity, here, told)
+
+
+def to_event(alert: Alert, state: AlertState, reason: str = "", count: int = 1) -> AlertEvent:
     """Describe what happened to an alert.
 
     Args:
         alert: The alert as it stands now.
         state: What happened.
         reason: Why it was held back.
+        count: How many times.
     """
     return AlertEvent(
         time=alert.last_time,
@@ -202,6 +240,7 @@ def to_event(alert: Alert, state: AlertState, reason: str = "") -> AlertEvent:
         # The traceback stands on the operation's own line.
         details={name: value for name, value in alert.details.items() if name != STACKTRACE},
         reason=reason,
+        count=count,
     )
 
 

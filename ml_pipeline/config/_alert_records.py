@@ -5,19 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+from ml_pipeline.config._alert_names import rule_of
 from ml_pipeline.config._encoding import encode, one_line, rfc3339, to_plain
 from ml_pipeline.config._events import EMPTY, Severity
 from ml_pipeline.config._redaction import current
 from ml_pipeline.errors import AlertError, closest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
 __all__ = [
     "SEVERITIES",
     "Alert",
     "AlertSummary",
     "Delivery",
+    "DeliveryReason",
+    "DeliveryRecord",
     "DeliveryState",
     "Occurrence",
     "Outcome",
@@ -32,7 +35,12 @@ __all__ = [
 ]
 
 AlertRecordState = Literal["raised", "refined", "resolved"]
-DeliveryState = Literal["pending", "sent", "dead"]
+DeliveryState = Literal["pending", "sent", "dead", "covered"]
+"""``covered`` is what need not be sent any more, because something else has said it."""
+
+DeliveryReason = Literal["firing", "resolved", "escalated", "digest"]
+"""Why a message is sent: alerts were raised, are over, have become critical; or a while is summed up."""
+
 Outcome = Literal["raised", "suppressed", "refined", "implied"]
 """``implied`` is the failure of an operation whose cause, a failure inside it, is an alert already."""
 
@@ -72,6 +80,13 @@ class Alert:
         held_back: How many repeats the cooldown held back.
         last_time: When it was last said.
         details: Whatever else is known, as plain JSON values.
+        name: The alert's name, such as ``TrainingFailure``: that of a rule, or the one its kind has in Prometheus.
+        labels: Further labels, given by a rule.
+        runbook: Address or name of the page that helps.
+        acknowledged_by: Who sees to it; empty while nobody does.
+        acknowledged_time: Since when, in seconds since the Unix epoch.
+        escalated: Whether it has become critical because nobody saw to it.
+        muted: ``silence`` or ``inhibition`` while it is recorded and not delivered; else empty.
     """
 
     alert_id: str
@@ -92,6 +107,18 @@ class Alert:
     held_back: int = 0
     last_time: float
     details: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    name: str = ""
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    runbook: str = ""
+    acknowledged_by: str = ""
+    acknowledged_time: float | None = None
+    escalated: bool = False
+    muted: str = ""
+
+    @property
+    def rule(self) -> str:
+        """The rule of the user's that raised it, which is part of its identity; empty where none did."""
+        return rule_of(self.kind, self.name)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields in the order of ``alerts.json``; times as RFC 3339 in UTC."""
@@ -100,6 +127,8 @@ class Alert:
             "time": rfc3339(self.time),
             "last_time": rfc3339(self.last_time),
             "details": dict(self.details),
+            "labels": dict(self.labels),
+            "acknowledged_time": None if self.acknowledged_time is None else rfc3339(self.acknowledged_time),
         }
 
 
@@ -113,6 +142,10 @@ class Occurrence:
         failure: Message of the exception; None for what is measured and does not travel upwards.
         places: Operations and blocks the failure has left, beside ``alert.operation_id``.
         around: Operations and blocks the failure reaches next, if nobody handles it.
+        cooldown_seconds: How long its repeats are held back; None for the setting.
+        escalate_after: The alert becomes critical when it was said so often; None for never.
+        escalate_seconds: It becomes critical after so long without being resolved or acknowledged; None for never.
+        key: What has the same key as one that was held back is held back without asking the store; None for nothing.
     """
 
     alert: Alert
@@ -120,6 +153,10 @@ class Occurrence:
     failure: str | None = None
     places: tuple[str, ...] = ()
     around: tuple[str, ...] = ()
+    cooldown_seconds: float | None = None
+    escalate_after: int | None = None
+    escalate_seconds: float | None = None
+    key: Hashable = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +174,62 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One alert on its way through one channel.
+    """Alerts of one group on their way through one channel, in one message.
 
     Attributes:
         delivery_id: Stays the same from attempt to attempt.
         channel: Name of the channel.
         attempt: Which attempt this is, counted from 1.
-        alert: What to deliver, as it stands now.
+        alerts: What to deliver, as it stands now, the most severe first; the same alerts at each attempt.
+        reason: Why.
+        queued: Since when the first of them has been waiting, in seconds since the Unix epoch.
+        more: How many alerts it has beside those, too many for one message.
+        note: A sentence for the top; empty for none.
     """
 
     delivery_id: str
     channel: str
     attempt: int
-    alert: Alert
+    alerts: tuple[Alert, ...]
+    reason: DeliveryReason = "firing"
+    queued: float = 0.0
+    more: int = 0
+    note: str = ""
+
+    @property
+    def alert(self) -> Alert:
+        """The first of them."""
+        return self.alerts[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRecord:
+    """What became of one alert on one channel.
+
+    Attributes:
+        delivery_id: Of the message it is in; empty while it waits to be in one.
+        channel: Name of the channel.
+        reason: Why it is sent.
+        state: What became of it.
+        attempts: How often it was tried.
+        due: When it is tried next, or was, in seconds since the Unix epoch.
+        settled: Since when it is in that state; None while it is pending.
+        error: Why the last attempt failed.
+    """
+
+    delivery_id: str
+    channel: str
+    reason: DeliveryReason
+    state: DeliveryState
+    attempts: int
+    due: float
+    settled: float | None
+    error: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields; times as RFC 3339 in UTC."""
+        plain = {part.name: getattr(self, part.name) for part in fields(self)}
+        return plain | {"due": rfc3339(self.due), "settled": None if self.settled is None else rfc3339(self.settled)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +242,7 @@ class AlertSummary:
         by_kind: How many of each kind.
         by_severity: How many of each severity.
         held_back: Repeats of them that the cooldown held back.
-        deliveries: How many of their deliveries are ``pending``, ``sent`` or ``dead``, by channel.
+        deliveries: How many of their deliveries are ``pending``, ``sent``, ``dead`` or ``covered``, by channel.
     """
 
     since: float
@@ -227,6 +307,10 @@ def merged(existing: Alert, said: Occurrence) -> Alert:
         count=existing.count + 1,
         last_time=new.last_time,
         details=bounded_details(details),
+        # An event knows what kind of operation it was; a call only its name.
+        name=(new.name if said.automatic else existing.name) or existing.name or new.name,
+        labels={**existing.labels, **new.labels} if new.labels else existing.labels,
+        runbook=existing.runbook or new.runbook,
     )
 
 
@@ -300,4 +384,12 @@ def bounded_details(details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _identity(alert: Alert) -> tuple[str, ...]:
-    return (alert.kind, alert.pipeline, alert.operation, alert.model, alert.feature, alert.error_type)
+    return (
+        alert.kind,
+        alert.pipeline,
+        alert.operation,
+        alert.model,
+        alert.feature,
+        alert.error_type,
+        alert.rule,
+    )

@@ -4,170 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, cast
 
-import orjson
-
-from ml_pipeline.config import _sqlite
-from ml_pipeline.config._alert_records import (
-    Alert,
-    AlertSummary,
-    Delivery,
-    DeliveryState,
-    Occurrence,
-    Recorded,
-    judge,
-    merged,
-    repeated,
-)
-from ml_pipeline.config._encoding import encode
-from ml_pipeline.config._ids import new_id
+from ml_pipeline.config._alert_sqlite_schema import open_database
+from ml_pipeline.config._alert_tables import AlertTables
+from ml_pipeline.config._alert_tables_base import FALLBACK_SECONDS
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["SqliteAlertStore"]
+    from ml_pipeline.config._alert_tables_base import Row
 
-SAME_FAILURE_SECONDS: Final = 300.0
-"""How long a failure that was alerted is recognised in the operations around it."""
+__all__ = ["SqliteAlertStore", "SqliteDatabase"]
 
-_MOST_PLACES: Final = 10_000
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS alerts (
-    sequence INTEGER PRIMARY KEY,
-    alert_id TEXT NOT NULL UNIQUE,
-    time REAL NOT NULL,
-    state TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    severity TEXT NOT NULL,
-    pipeline TEXT NOT NULL,
-    operation TEXT NOT NULL,
-    operation_id TEXT,
-    run_id TEXT,
-    user_id TEXT,
-    model TEXT NOT NULL,
-    feature TEXT NOT NULL,
-    error_type TEXT NOT NULL,
-    message TEXT NOT NULL,
-    count INTEGER NOT NULL,
-    held_back INTEGER NOT NULL,
-    last_time REAL NOT NULL,
-    details TEXT NOT NULL,
-    automatic INTEGER NOT NULL,
-    active INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS alerts_by_identity ON alerts (kind, pipeline, operation, time);
-CREATE INDEX IF NOT EXISTS alerts_by_time ON alerts (time);
-CREATE INDEX IF NOT EXISTS alerts_active ON alerts (time) WHERE active = 1;
-CREATE TABLE IF NOT EXISTS places (
-    sequence INTEGER PRIMARY KEY,
-    place TEXT NOT NULL,
-    alert_id TEXT NOT NULL REFERENCES alerts (alert_id),
-    failure TEXT,
-    error_type TEXT NOT NULL,
-    time REAL NOT NULL
-);
-CREATE INDEX IF NOT EXISTS places_by_place ON places (place);
-CREATE TABLE IF NOT EXISTS deliveries (
-    sequence INTEGER PRIMARY KEY,
-    delivery_id TEXT NOT NULL UNIQUE,
-    alert_id TEXT NOT NULL REFERENCES alerts (alert_id),
-    channel TEXT NOT NULL,
-    state TEXT NOT NULL,
-    attempts INTEGER NOT NULL,
-    due REAL NOT NULL,
-    lease_until REAL NOT NULL,
-    settled REAL,
-    error TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS deliveries_by_due ON deliveries (due) WHERE state = 'pending';
-CREATE INDEX IF NOT EXISTS deliveries_by_alert ON deliveries (alert_id);
-"""
-
-_COLUMNS: Final = tuple(Alert.__dataclass_fields__)
-_INSERT: Final = (
-    f"INSERT INTO alerts ({', '.join(_COLUMNS)}, automatic, active) "  # noqa: S608 - names of columns, not values
-    f"VALUES ({', '.join(f':{name}' for name in _COLUMNS)}, :automatic, 1)"
-)
-_UPDATE: Final = (
-    f"UPDATE alerts SET {', '.join(f'{name} = :{name}' for name in _COLUMNS)}, "  # noqa: S608 - as above
-    "automatic = :automatic WHERE alert_id = :alert_id"
-)
-
-# As `may_be_one` says it.
-_MAY_BE_ONE: Final = """(operation_id = :operation_id OR (
-    (operation_id IS NULL OR :operation_id IS NULL) AND (run_id = :run_id OR run_id IS NULL OR :run_id IS NULL)
-))"""
-# Of two that may be one failure, an unknown model or exception type matches any; an unknown feature does within one
-# operation. Two different operations have only repeats in common.
-_SAME_IDENTITY: Final = f"""
-    kind = :kind AND pipeline = :pipeline AND operation = :operation AND (
-        (model = :model AND error_type = :error_type AND feature = :feature)
-        OR ({_MAY_BE_ONE}
-            AND (model = :model OR model = '' OR :model = '')
-            AND (error_type = :error_type OR error_type = '' OR :error_type = '')
-            AND (feature = :feature OR (operation_id = :operation_id AND (feature = '' OR :feature = '')))))
-"""
-_IN_COOLDOWN: Final = f"""
-SELECT * FROM alerts WHERE {_SAME_IDENTITY} AND state <> 'resolved'
-    AND time > :time - :cooldown AND time < :time + :cooldown
-ORDER BY (model = :model) + (error_type = :error_type) + (feature = :feature) DESC, sequence DESC LIMIT 1
-"""  # noqa: S608 - a constant
-_SUPERSEDE: Final = """
-UPDATE alerts SET active = 0 WHERE active = 1 AND kind = :kind AND pipeline = :pipeline AND operation = :operation
-    AND model = :model AND feature = :feature AND error_type = :error_type
-"""
-
-# A place without a failure is the alert's own operation, where whatever is said is about that alert; said of another
-# operation, it has left that one.
-_AT_PLACE: Final = """
-SELECT alerts.*, (places.failure IS NOT NULL OR place IS NOT :operation_id) AS passing
-FROM places JOIN alerts USING (alert_id)
-WHERE place IN (SELECT value FROM json_each(:places)) AND kind = :kind
-    AND places.time > :time - :window AND places.time < :time + :window
-    AND (failure IS NULL OR (failure = :failure
-        AND (places.error_type = :error_type OR places.error_type = '' OR :error_type = '')))
-ORDER BY passing, places.sequence DESC LIMIT 1
-"""
-_ADD_PLACE: Final = """
-INSERT INTO places (place, alert_id, failure, error_type, time)
-SELECT :place, :alert_id, :failure, :error_type, :time WHERE NOT EXISTS (
-    SELECT 1 FROM places
-    WHERE place = :place AND alert_id = :alert_id AND failure IS :failure AND error_type = :error_type
-)
-"""
-_FORGET_PLACES: Final = "DELETE FROM places WHERE sequence <= (SELECT max(sequence) FROM places) - ?"
-
-_ADD_DELIVERY: Final = """
-INSERT INTO deliveries (delivery_id, alert_id, channel, state, attempts, due, lease_until, error)
-VALUES (?, ?, ?, 'pending', 0, ?, 0, '')
-"""
-_MINE: Final = "state = 'pending' AND channel IN (SELECT value FROM json_each(:channels))"
-_DUE: Final = f"""
-SELECT * FROM deliveries WHERE {_MINE} AND due <= :time AND lease_until <= :time ORDER BY due, sequence LIMIT 1
-"""  # noqa: S608 - a constant
-_CLAIM: Final = "UPDATE deliveries SET attempts = attempts + 1, lease_until = ? WHERE delivery_id = ?"
-_SETTLE: Final = """
-UPDATE deliveries SET state = :state, due = :due, lease_until = 0, error = :error,
-    settled = CASE :state WHEN 'pending' THEN NULL ELSE :time END
-WHERE delivery_id = :delivery_id AND (state = 'pending' OR :state = 'sent')
-"""
-_NEXT_DUE: Final = f"SELECT min(max(due, lease_until)) FROM deliveries WHERE {_MINE}"  # noqa: S608 - a constant
-
-_CONDITIONS: Final = {
-    "kind": "kind = :kind",
-    "severity": "severity = :severity",
-    "state": "state = :state",
-    "since": "time >= :since",
-}
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-class SqliteAlertStore:
-    """Alerts and outbox in one SQLite file, which several processes may share; an `AlertStore`.
+class SqliteDatabase:
+    """One SQLite file, which several processes may share; a `Database`. Thread-safe.
 
     Args:
         path: The file; it and its folder are made at once. ``:memory:`` keeps everything in memory.
@@ -178,188 +34,51 @@ class SqliteAlertStore:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self._lock = threading.RLock()
-        self._connection = _sqlite.connect(Path(path), schema=_SCHEMA)
+        self.lock = threading.RLock()
+        self.connection = open_database(Path(path))
 
-    def record(self, said: Occurrence, *, channels: Sequence[str], cooldown_seconds: float) -> Recorded:
-        """See `AlertStore.record`."""
-        with self._lock:
-            # A look beforehand only decides how hard to synchronise: what is news survives a power cut, and a repeat,
-            # of which there may be thousands in a loop, does not wait for the disk.
-            durable = self._belongs_to(said, cooldown_seconds) is None
-            with self._transaction(durable=durable):
-                found = self._belongs_to(said, cooldown_seconds)
-                recorded = self._raise(said, channels) if found is None else self._again(*found, said)
-                self._add_places(said, recorded.alert.alert_id)
-        return recorded
+    def rows(self, statement: str, given: Mapping[str, Any] = _NOTHING, /) -> list[Row]:
+        """See `Database.rows`."""
+        with self.lock:
+            return cast("list[Row]", self.connection.execute(statement, given or ()).fetchall())
 
-    def resolve(self, alert_id: str, *, time: float) -> Alert | None:
-        """See `AlertStore.resolve`."""
-        statement = "UPDATE alerts SET state = 'resolved', active = 0, last_time = ? WHERE alert_id = ? AND state <> ?"
-        with self._transaction():
-            changed = self._connection.execute(statement, (time, alert_id, "resolved")).rowcount
-        if not changed:
-            return None
-        return _alert(self._rows("SELECT * FROM alerts WHERE alert_id = ?", (alert_id,))[0])
-
-    def find(
-        self,
-        *,
-        limit: int,
-        kind: str | None = None,
-        severity: str | None = None,
-        state: str | None = None,
-        since: float | None = None,
-        only_active: bool = False,
-    ) -> list[Alert]:
-        """See `AlertStore.find`."""
-        given = {"kind": kind, "severity": severity, "state": state, "since": since}
-        conditions = [_CONDITIONS[name] for name, value in given.items() if value is not None]
-        conditions += ["active = 1"] if only_active else []
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        statement = f"SELECT * FROM alerts {where} ORDER BY time DESC, sequence DESC LIMIT :limit"  # noqa: S608 - as above
-        return [_alert(row) for row in self._rows(statement, given | {"limit": limit})]
-
-    def summarise(self, since: float) -> AlertSummary:
-        """See `AlertStore.summarise`."""
-        with self._lock:
-            rows = self._rows(
-                "SELECT kind, severity, count(*), sum(held_back) FROM alerts WHERE time >= ? GROUP BY kind, severity",
-                (since,),
-            )
-            sent = self._rows(
-                "SELECT channel, deliveries.state, count(*) FROM deliveries JOIN alerts USING (alert_id) "
-                "WHERE time >= ? GROUP BY channel, deliveries.state",
-                (since,),
-            )
-        by_kind: Counter[str] = Counter()
-        by_severity: Counter[str] = Counter()
-        for kind, severity, alerts, _ in rows:
-            by_kind[kind] += alerts
-            by_severity[severity] += alerts
-        deliveries: dict[str, dict[DeliveryState, int]] = {}
-        for channel, state, count in sent:
-            deliveries.setdefault(channel, {})[state] = count
-        return AlertSummary(
-            since=since,
-            alerts=by_kind.total(),
-            by_kind=dict(by_kind),
-            by_severity=dict(by_severity),
-            held_back=sum(row[3] for row in rows),
-            deliveries=deliveries,
-        )
-
-    def claim(self, channels: Sequence[str], *, time: float, lease_seconds: float) -> Delivery | None:
-        """See `AlertStore.claim`."""
-        given = {"channels": _json(channels), "time": time}
-        if not self._rows(_DUE, given):  # most of the time: no write lock for finding nothing
-            return None
-        with self._transaction():
-            row = next(iter(self._rows(_DUE, given)), None)
-            if row is None:
-                return None
-            self._connection.execute(_CLAIM, (time + lease_seconds, row["delivery_id"]))
-            alert = self._rows("SELECT * FROM alerts WHERE alert_id = ?", (row["alert_id"],))[0]
-        return Delivery(
-            delivery_id=row["delivery_id"], channel=row["channel"], attempt=row["attempts"] + 1, alert=_alert(alert)
-        )
-
-    def settle(self, delivery_id: str, state: DeliveryState, *, time: float, due: float = 0.0, error: str = "") -> None:
-        """See `AlertStore.settle`."""
-        given = {"delivery_id": delivery_id, "state": state, "time": time, "due": due, "error": error}
-        with self._transaction():
-            self._connection.execute(_SETTLE, given)
-
-    def next_due(self, channels: Sequence[str]) -> float | None:
-        """See `AlertStore.next_due`."""
-        due: float | None = self._rows(_NEXT_DUE, {"channels": _json(channels)})[0][0]
-        return due
-
-    def close(self) -> None:
-        """See `AlertStore.close`."""
-        with self._lock:
-            self._connection.close()
-
-    def _belongs_to(self, said: Occurrence, cooldown_seconds: float) -> tuple[sqlite3.Row, bool] | None:
-        """Find the alert that an occurrence belongs to, and whether as a failure on its way up."""
-        given = _values(said) | {"cooldown": cooldown_seconds}
-        row = self._at_place(said, given)
-        if row is not None:
-            existing, passing = _alert(row), bool(row["passing"])
-            outcome = judge(existing, automatic=bool(row["automatic"]), said=said, passing=passing)
-            is_held_back = existing.state != "resolved" and abs(said.alert.time - existing.time) < cooldown_seconds
-            if outcome != "suppressed" or is_held_back:
-                return row, passing
-        rows = self._rows(_IN_COOLDOWN, given)
-        return (rows[0], False) if rows else None
-
-    def _at_place(self, said: Occurrence, given: Mapping[str, Any]) -> sqlite3.Row | None:
-        if said.failure is None:
-            return None
-        places = _json([place for place in (said.alert.operation_id, *said.places) if place])
-        rows = self._rows(
-            _AT_PLACE, {**given, "places": places, "failure": said.failure, "window": SAME_FAILURE_SECONDS}
-        )
-        return rows[0] if rows else None
-
-    def _raise(self, said: Occurrence, channels: Sequence[str]) -> Recorded:
-        values = _values(said)
-        self._connection.execute(_SUPERSEDE, values)
-        self._connection.execute(_INSERT, values)
-        self._connection.executemany(
-            _ADD_DELIVERY, [(new_id(), said.alert.alert_id, channel, said.alert.time) for channel in channels]
-        )
-        return Recorded(said.alert, "raised")
-
-    def _again(self, row: sqlite3.Row, passing: bool, said: Occurrence) -> Recorded:
-        existing, automatic = _alert(row), bool(row["automatic"])
-        outcome = judge(existing, automatic=automatic, said=said, passing=passing)
-        if outcome == "implied":
-            return Recorded(existing, outcome)
-        alert = repeated(existing, said) if outcome == "suppressed" else merged(existing, said)
-        values = _alert_values(alert) | {"automatic": automatic and said.automatic}
-        self._connection.execute(_UPDATE, values)
-        return Recorded(alert, outcome)
-
-    def _add_places(self, said: Occurrence, alert_id: str) -> None:
-        if said.failure is None:
-            return
-        given = {"alert_id": alert_id, "error_type": said.alert.error_type, "time": said.alert.time}
-        places: list[dict[str, Any]] = [{**given, "place": place, "failure": said.failure} for place in said.around]
-        if said.alert.operation_id:
-            places.append({**given, "place": said.alert.operation_id, "failure": None})
-        self._connection.executemany(_ADD_PLACE, places)
-        self._connection.execute(_FORGET_PLACES, (_MOST_PLACES,))
-
-    def _rows(self, statement: str, given: Mapping[str, Any] | Sequence[Any]) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._connection.execute(statement, given).fetchall()
+    def execute(self, statement: str, given: Mapping[str, Any] = _NOTHING, /) -> int:
+        """See `Database.execute`."""
+        with self.lock:
+            return self.connection.execute(statement, given or ()).rowcount
 
     @contextlib.contextmanager
-    def _transaction(self, *, durable: bool = False) -> Iterator[None]:
-        with self._lock:
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._connection.execute("BEGIN IMMEDIATE")
+    def transaction(self, *, durable: bool = False) -> Iterator[None]:
+        """See `Database.transaction`."""
+        with self.lock:
+            self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
-                self._connection.execute("COMMIT")
+                self.connection.execute("COMMIT")
             finally:
-                if self._connection.in_transaction:  # not after a commit, nor where SQLite rolled back by itself
-                    self._connection.execute("ROLLBACK")
+                if self.connection.in_transaction:  # not after a commit, nor where SQLite rolled back by itself
+                    self.connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """See `Database.close`."""
+        with self.lock:
+            self.connection.close()
 
 
-def _json(texts: Sequence[str]) -> str:
-    return orjson.dumps(list(texts)).decode()
+class SqliteAlertStore(AlertTables):
+    """Alerts and outbox in one SQLite file, which several processes may share; an `AlertStore`.
 
+    Args:
+        path: As `SqliteDatabase` takes it.
+        fallback_seconds: How long the other channels wait for Alertmanager to take an alert.
 
-def _values(said: Occurrence) -> dict[str, Any]:
-    return _alert_values(said.alert) | {"automatic": said.automatic}
+    Raises:
+        sqlite3.Error: If the file is not a database, stays locked, or cannot be written.
+        OSError: If the folder cannot be made.
+    """
 
-
-def _alert_values(alert: Alert) -> dict[str, Any]:
-    values = {name: getattr(alert, name) for name in _COLUMNS}
-    return values | {"details": encode(dict(alert.details)).decode()}
-
-
-def _alert(row: sqlite3.Row) -> Alert:
-    return Alert(**{name: row[name] for name in _COLUMNS} | {"details": orjson.loads(row["details"])})
+    def __init__(self, path: Path | str, *, fallback_seconds: float = FALLBACK_SECONDS) -> None:
+        database = SqliteDatabase(path)
+        super().__init__(database, fallback_seconds=fallback_seconds)
+        self.connection = database.connection

@@ -53,7 +53,7 @@ Kind = Literal[
 ]
 OperationState = Literal["start", "progress", "complete", "fail", "cancel", "abandon"]
 Severity = Literal["info", "warning", "critical"]
-AlertState = Literal["raised", "suppressed", "refined", "resolved"]
+AlertState = Literal["raised", "suppressed", "refined", "acknowledged", "escalated", "resolved"]
 Verdict = Literal["drift", "no_drift", "insufficient_data"]
 
 EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -117,7 +117,7 @@ class OperationEvent(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertEvent(_Event):
-    """An alert was raised, held back, refined or resolved.
+    """An alert was raised, held back, refined, acknowledged, escalated or resolved.
 
     Attributes:
         alert_id: The alert it is about; repeats and refinements of one alert share it.
@@ -130,7 +130,8 @@ class AlertEvent(_Event):
         feature: The feature it concerns.
         error_type: Class of the exception behind it.
         details: Whatever else was given.
-        reason: Why it was held back.
+        reason: Why it was held back: ``cooldown``, ``silence`` or ``inhibition``.
+        count: How many times that happened; more than 1 for repeats that were counted together.
     """
 
     alert_id: str
@@ -144,6 +145,7 @@ class AlertEvent(_Event):
     error_type: str = ""
     details: Mapping[str, Any] = field(default_factory=_empty)
     reason: str = ""
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from dataclasses import dataclass, field
@@ -10,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from ml_pipeline.config._hosts import is_loopback
 from ml_pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-__all__ = ["PROJECT", "GrafanaAccess", "checked_address", "find_access", "is_loopback", "project_variable"]
+__all__ = ["PROJECT", "GrafanaAccess", "checked_address", "find_access", "project_variable"]
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
 STACK_PASSWORD: Final = Path(".stack/secrets/grafana_admin_password")
@@ -116,16 +116,6 @@ def checked_address(what: str, url: str) -> str:
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise SettingsError(f"{what} must look like http://127.0.0.1:3000", url, "correct it")
     return url.rstrip("/")
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine by its name or number, so that no proxy can reach it."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def project_variable(name: str, project: Path = PROJECT) -> str | None:

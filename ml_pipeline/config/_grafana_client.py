@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from ml_pipeline.config._grafana_access import is_loopback
+from ml_pipeline.config._hosts import is_loopback
 from ml_pipeline.errors import DashboardError, flat, without_credentials
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from ml_pipeline import _runtime
 from ml_pipeline.config._health import Check, Status, worst
 from ml_pipeline.config._resources import PROBE, existing, watched_folders
 from ml_pipeline.config._thresholds import DISK_FREE_RATIO, MEMORY_RATIO
-from ml_pipeline.errors import SettingsError
+from ml_pipeline.errors import SettingsError, StoreError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
     from ml_pipeline.config._resource_sources import Space
 
-__all__ = ["BUILT_IN", "check_disk", "check_folder", "check_memory", "check_outbox", "check_store"]
+__all__ = [
+    "BUILT_IN",
+    "check_disk",
+    "check_folder",
+    "check_memory",
+    "check_outbox",
+    "check_shared_outbox",
+    "check_store",
+]
 
 _GIB: Final = 1 << 30
 _ROOMY_BYTES: Final = 10 * _GIB
@@ -32,9 +40,9 @@ _PEEK_SECONDS: Final = 1.0
 _OVERDUE_SECONDS: Final = 600.0
 _DAY_SECONDS: Final = 86_400.0
 _DELIVERIES: Final = """
-SELECT count(*) FILTER (WHERE state = 'pending'),
-    count(*) FILTER (WHERE state = 'pending' AND due < ?),
-    count(*) FILTER (WHERE state = 'dead' AND settled > ?)
+SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
+    count(*) FILTER (WHERE state = 'pending' AND due < :overdue) AS overdue,
+    count(*) FILTER (WHERE state = 'dead' AND settled > :given_up) AS dead
 FROM deliveries
 """
 
@@ -96,11 +104,20 @@ def check_outbox(path: Path, clock: Callable[[], float] = time.time) -> Found:
     found = check_store(path)
     if found[0] != "ok" or not path.exists():
         return found
-    now = clock()
     with contextlib.closing(_open_read_only(path)) as store:
-        pending, overdue, dead = store.execute(_DELIVERIES, (now - _OVERDUE_SECONDS, now - _DAY_SECONDS)).fetchone()
-    reason = f"deliveries: {pending} pending, {overdue} of them overdue, {dead} given up in the last day"
-    return "degraded" if overdue or dead else "ok", reason
+        return _judge_deliveries(*store.execute(_DELIVERIES, _moments(clock())).fetchone())
+
+
+def check_shared_outbox(url: str, password_file: Path | None, clock: Callable[[], float] = time.time) -> Found:
+    """Judge the database that several hosts keep their alerts in, likewise; without it each delivers by itself."""
+    from ml_pipeline.config._alert_postgres import PostgresAlertStore
+
+    with contextlib.closing(PostgresAlertStore(url, password_file)) as store:
+        try:
+            (row,) = store.database.rows(_DELIVERIES, _moments(clock()))
+        except StoreError as away:
+            return "degraded", str(away)
+        return _judge_deliveries(row["pending"], row["overdue"], row["dead"])
 
 
 def check_telemetry() -> Found:
@@ -111,6 +128,23 @@ def check_telemetry() -> Found:
     shown = [f"{count} {error} in {sink}" for (sink, error), count in errors.most_common(_SHOWN_ERRORS)]
     shown += [f"{count} log records dropped ({reason})" for reason, count in dropped.most_common(_SHOWN_ERRORS)]
     return "degraded", "so far: " + ", ".join(shown)
+
+
+def _check_outbox() -> Found:
+    settings = _runtime.settings()
+    own = check_outbox(settings.data_dir / "alerts" / "outbox.db")
+    if settings.database_url is None or own[0] != "ok":
+        return own
+    return check_shared_outbox(settings.database_url, settings.database_password_file)
+
+
+def _moments(now: float) -> dict[str, float]:
+    return {"overdue": now - _OVERDUE_SECONDS, "given_up": now - _DAY_SECONDS}
+
+
+def _judge_deliveries(pending: int, overdue: int, dead: int) -> Found:
+    reason = f"deliveries: {pending} pending, {overdue} of them overdue, {dead} given up in the last day"
+    return "degraded" if overdue or dead else "ok", reason
 
 
 def _judge_disk(space: Space) -> Status:
@@ -137,7 +171,7 @@ BUILT_IN: Final[Mapping[str, Check]] = MappingProxyType(
         "disk": lambda: check_disk(PROBE.read(watched_folders()).disks),
         "memory": lambda: check_memory(PROBE.read().memory),
         "lineage_store": lambda: check_store(_runtime.settings().data_dir / "metadata" / "lineage" / "lineage.db"),
-        "alert_outbox": lambda: check_outbox(_runtime.settings().data_dir / "alerts" / "outbox.db"),
+        "alert_outbox": _check_outbox,
         "telemetry": check_telemetry,
     }
 )

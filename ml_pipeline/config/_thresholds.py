@@ -10,7 +10,7 @@ from ml_pipeline.config._resources import SINK
 from ml_pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ml_pipeline.config._resources import Reading
 
@@ -84,12 +84,20 @@ class ThresholdWatch:
     Args:
         thresholds: What to watch.
         alert: Called at each crossing; one that fails is counted as a telemetry error.
+        clear: Called with the resource when it is well back, and once where it is so from the beginning: an earlier
+            process may have left its alert open.
     """
 
-    def __init__(self, thresholds: ResourceThresholds, alert: ResourceAlert) -> None:
+    def __init__(
+        self,
+        thresholds: ResourceThresholds,
+        alert: ResourceAlert,
+        clear: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._thresholds = thresholds
         self._alert = alert
-        self._crossed: set[str] = set()
+        self._clear = clear
+        self._crossed: dict[str, bool] = {}
 
     def check(self, reading: Reading, cpu_ratio: float) -> None:
         """Judge one reading.
@@ -99,11 +107,13 @@ class ThresholdWatch:
             cpu_ratio: Processor time over wall time since the reading before.
         """
         for level in self._levels(reading, cpu_ratio):
-            if level.resource in self._crossed:
-                if level.is_back:
-                    self._crossed.discard(level.resource)
-            elif level.is_crossed:
-                self._crossed.add(level.resource)
+            was_crossed = self._crossed.get(level.resource)
+            if level.is_back and was_crossed is not False:
+                self._crossed[level.resource] = False
+                with _runtime.guard(SINK):
+                    self._clear(level.resource)
+            elif level.is_crossed and not was_crossed:
+                self._crossed[level.resource] = True
                 with _runtime.guard(SINK):
                     self._alert(level.resource, level.value, level.threshold, unit=level.unit, **level.details)
 

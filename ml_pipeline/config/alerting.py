@@ -14,46 +14,40 @@ alert, and a repeat within the cooldown is counted under it: neither makes a sec
 
 from __future__ import annotations
 
-import functools
-import inspect
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _alert_occurrences as _occurrences
-from ml_pipeline.config import _context, _events
+from ml_pipeline.config import _events
 from ml_pipeline.config._alert_background import AlertBackground, open_store
 from ml_pipeline.config._alert_block import alert_on_failure
+from ml_pipeline.config._alert_calls import AlertCalls
+from ml_pipeline.config._alert_care import AlertCare
 from ml_pipeline.config._alert_channels import AlertChannel, AlertMessage, EmailChannel, refuse_namesakes
 from ml_pipeline.config._alert_delivery import count_delivery
 from ml_pipeline.config._alert_history import NEWEST
-from ml_pipeline.config._alert_occurrences import number
-from ml_pipeline.config._alert_records import (
-    SEVERITIES,
-    Alert,
-    AlertSummary,
-    Occurrence,
-    Recorded,
-    bounded_text,
-    check_filters,
-)
+from ml_pipeline.config._alert_records import Alert, AlertSummary, Occurrence, Recorded, bounded_text, check_filters
+from ml_pipeline.config._alert_rule_calls import RuleCalls
+from ml_pipeline.config._alert_rules import AlertRule
 from ml_pipeline.config._events import AlertEvent, DriftEvent, OperationEvent
-from ml_pipeline.config._failures import error_info, failed_operation
-from ml_pipeline.errors import AlertError, closest
+from ml_pipeline.errors import AlertError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from ml_pipeline.config._alert_delivery import DeliveryHook
+    from ml_pipeline.config._alert_records import DeliveryRecord
     from ml_pipeline.config._alert_store import AlertStore
-    from ml_pipeline.config._events import AlertState, Severity
+    from ml_pipeline.config._events import AlertState
 
 __all__ = [
     "Alert",
     "AlertChannel",
     "AlertManager",
     "AlertMessage",
+    "AlertRule",
     "AlertSummary",
     "EmailChannel",
     "alert_manager",
@@ -61,32 +55,19 @@ __all__ = [
     "subscribe_to",
 ]
 
-P = ParamSpec("P")
 _SINK: Final = "alerting"
 
 
-def _guarded(call: Callable[P, str]) -> Callable[P, str]:
-    signature = inspect.signature(call)
-
-    @functools.wraps(call)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> str:
-        signature.bind(*args, **kwargs)  # what does not fit is an error of the calling code
-        with _runtime.guard(_SINK):
-            return call(*args, **kwargs)
-        return ""
-
-    return guarded
-
-
-class AlertManager:
+class AlertManager(AlertCalls, AlertCare, RuleCalls):
     """Raises alerts, holds back repeats, keeps the history, and has alerts delivered.
 
     Thread-safe, and processes may share a store: cooldown and deliveries hold across them. Making one opens nothing.
     Arguments that do not fit are a TypeError; what else goes wrong is counted, and raised under ML_PIPELINE_STRICT=1.
 
     Args:
-        store: Where alerts are kept; by default ``DATA_DIR/alerts/outbox.db``, shown in ``LOG_DIR/alerts.json``. A
-            store that is given is neither shown there nor closed, and is not for use after a fork.
+        store: Where alerts are kept; by default the database that the settings name, or ``DATA_DIR/alerts/outbox.db``,
+            shown in ``LOG_DIR/alerts.json``. A store that is given is neither shown there nor closed, and is not for use
+            after a fork.
         channels: Where alerts are delivered; by default e-mail, where the settings name a mail server.
         clock: Seconds since the Unix epoch.
         bus: Where alerts are published as events; by default the bus that everything is published on.
@@ -105,168 +86,20 @@ class AlertManager:
         on_delivery: DeliveryHook = count_delivery,
     ) -> None:
         refuse_namesakes(channels or ())
+        RuleCalls.__init__(self, clock, reads_file=store is None)
         self._clock, self._bus = clock, bus
         self._store: _runtime.Lazy[AlertStore] = (
             _runtime.Lazy(lambda _: store, lambda _: None)
             if store is not None
-            else _runtime.Lazy(open_store, lambda opened: opened.close())
+            else _runtime.Lazy(lambda settings: open_store(settings, self._touch), lambda opened: opened.close())
         )
-        options: Any = {"clock": clock, "on_delivery": on_delivery, "is_shared": store is None}
+        options: Any = {"clock": clock, "on_delivery": on_delivery, "publish": self._publish}
+        options["is_shared"] = store is None
         self._background: _runtime.Lazy[AlertBackground] = _runtime.Lazy(
             lambda settings: AlertBackground(settings, self._store.get, channels, **options),
             AlertBackground.close,
             phase=1,
         )
-
-    @_guarded
-    def alert_processing_failure(
-        self,
-        operation: str,
-        error: str | BaseException,
-        *,
-        severity: Severity = "critical",
-        operation_id: str | None = None,
-        model: str = "",
-        **details: Any,
-    ) -> str:
-        """Say that an operation failed.
-
-        Args:
-            operation: Its name, such as ``data_ingestion``.
-            error: What went wrong: a text, or the exception.
-            severity: ``info``, ``warning`` or ``critical``.
-            operation_id: Which one; by default the one that the exception failed, or else the one around the call.
-            model: The model it concerns.
-            **details: Whatever else may help.
-
-        Returns:
-            The alert's id; that of an earlier alert where this adds to it, or is held back by its cooldown.
-
-        Raises:
-            AlertError: Only with ``ML_PIPELINE_STRICT=1``, if the severity is unknown.
-        """
-        given = {"operation": operation, "model": model, "error": error_info(error)}
-        given["operation_id"] = operation_id or failed_operation(error)
-        return self._called("processing_failure", severity, "", details, **given)
-
-    @_guarded
-    def alert_resource_threshold(
-        self,
-        resource: str,
-        value: float,
-        threshold: float,
-        *,
-        unit: str = "",
-        severity: Severity = "warning",
-        **details: Any,
-    ) -> str:
-        """Say that a resource has crossed its threshold.
-
-        Args:
-            resource: Such as ``memory``; two resources are two alerts.
-            value: What was measured.
-            threshold: What it should not have crossed.
-            unit: Of both.
-            severity: ``info``, ``warning`` or ``critical``.
-            **details: Whatever else may help.
-
-        Returns:
-            The alert's id; this returns and raises as `alert_processing_failure` does.
-        """
-        shown = f" ({bounded_text(unit)})" if unit else ""
-        message = f"{bounded_text(resource)} is {number(value)}, threshold {number(threshold)}{shown}"
-        facts = {"value": value, "threshold": threshold, "unit": unit or None}
-        return self._judged("resource_threshold", severity, message, {**facts, **details}, feature=resource)
-
-    @_guarded
-    def alert_data_quality(
-        self,
-        check: str,
-        *,
-        dataset: str = "",
-        failed: int | None = None,
-        total: int | None = None,
-        message: str = "",
-        severity: Severity = "warning",
-        **details: Any,
-    ) -> str:
-        """Say that data failed a check.
-
-        Args:
-            check: Such as ``age_not_null``; two checks, or two data sets, are two alerts.
-            dataset: The data.
-            failed: How many rows failed.
-            total: Of how many.
-            message: One sentence, in place of the one made from the above.
-            severity: ``info``, ``warning`` or ``critical``.
-            **details: Whatever else may help.
-
-        Returns:
-            The alert's id; this returns and raises as `alert_processing_failure` does.
-        """
-        judged = f"{bounded_text(dataset)}: {bounded_text(check)}" if dataset else check
-        rows = "" if failed is None else f" for {number(failed)}" + ("" if total is None else f" of {number(total)}")
-        facts = {"check": check, "dataset": dataset or None, "failed": failed, "total": total}
-        message = message or f"{bounded_text(judged)} failed{rows}"
-        return self._judged("data_quality", severity, message, {**facts, **details}, feature=judged)
-
-    @_guarded
-    def alert_model_performance(
-        self,
-        model: str,
-        metric: str,
-        value: float,
-        threshold: float,
-        *,
-        severity: Severity = "warning",
-        **details: Any,
-    ) -> str:
-        """Say that a model does worse than it should.
-
-        Args:
-            model: Its name.
-            metric: Such as ``roc_auc``; two metrics are two alerts.
-            value: What was measured.
-            threshold: What it should have reached.
-            severity: ``info``, ``warning`` or ``critical``.
-            **details: Whatever else may help.
-
-        Returns:
-            The alert's id; this returns and raises as `alert_processing_failure` does.
-        """
-        message = f"{bounded_text(model)}: {bounded_text(metric)} is {number(value)}, threshold {number(threshold)}"
-        details = {"value": value, "threshold": threshold, **details}
-        return self._judged("model_performance", severity, message, details, model=model, feature=metric)
-
-    @_guarded
-    def alert_data_drift(
-        self,
-        model: str,
-        features: str | Sequence[str],
-        *,
-        effect: float | None = None,
-        batch: str = "",
-        severity: Severity = "warning",
-        **details: Any,
-    ) -> str:
-        """Say that the data of a model have drifted.
-
-        Args:
-            model: Its name.
-            features: Several features, for one alert a model; or a single name, for one alert a feature.
-            effect: How far, 0 to 1.
-            batch: Which batch.
-            severity: ``info``, ``warning`` or ``critical``.
-            **details: Whatever else may help.
-
-        Returns:
-            The alert's id; this returns and raises as `alert_processing_failure` does.
-        """
-        single = features if isinstance(features, str) else ""
-        names = [single] if single else list(features)
-        facts = {"features": names, "effect": effect, "batch": batch or None, **details}
-        message = _occurrences.drift_message(model, names, batch)
-        return self._judged("data_drift", severity, message, facts, operation="", model=model, feature=single)
 
     def history(
         self,
@@ -276,6 +109,7 @@ class AlertManager:
         severity: str | None = None,
         since: float | None = None,
         state: str | None = None,
+        only_active: bool = False,
     ) -> list[Alert]:
         """Return alerts, newest first.
 
@@ -285,19 +119,34 @@ class AlertManager:
             severity: Only of this severity.
             since: Only those raised at this time, in seconds since the Unix epoch, or later.
             state: Only ``raised``, ``refined`` or ``resolved`` ones.
+            only_active: Only those that `active` returns.
 
         Raises:
             AlertError: Only with ``ML_PIPELINE_STRICT=1``, if the limit, the severity or the state cannot be.
         """
         with _runtime.guard(_SINK):
             check_filters(limit, severity, state)
-            return self._store.get().find(limit=limit, kind=kind, severity=severity, since=since, state=state)
+            self._write_counts()
+            return self._store.get().find(
+                limit=limit, kind=kind, severity=severity, since=since, state=state, only_active=only_active
+            )
         return []
 
     def active(self) -> list[Alert]:
         """Return the alerts that nobody has resolved, newest first; of one identity, only the latest."""
+        return self.history(limit=NEWEST, only_active=True)
+
+    def get(self, alert_id: str) -> Alert | None:
+        """Return one alert as it stands now; None if there is none of that id."""
         with _runtime.guard(_SINK):
-            return self._store.get().find(limit=NEWEST, only_active=True)
+            self._write_counts()
+            return self._store.get().get(alert_id)
+        return None
+
+    def deliveries(self, alert_id: str) -> list[DeliveryRecord]:
+        """Return what became of an alert on each channel, in the order it was to be said."""
+        with _runtime.guard(_SINK):
+            return self._store.get().deliveries(alert_id)
         return []
 
     def resolve(self, alert_id: str) -> bool:
@@ -316,10 +165,54 @@ class AlertManager:
             alert = self._store.get().resolve(alert_id, time=self._clock())
             if alert is None:
                 raise AlertError("an alert that is resolved must be open", alert_id, "see alert_manager.active()")
-            self._background.get().touch()
-            self._publish(alert, "resolved")
+            self._resolved(alert)
             return True
         return False
+
+    def went_well(self, operation: str, *, model: str = "") -> None:
+        """Say that an operation ended well: the alert of its failure before is resolved when its cooldown is over.
+
+        What `operation_logger` observes, and what runs under `alert_on_failure`, says so by itself.
+
+        Args:
+            operation: Its name, as `alert_processing_failure` was given it.
+            model: The model it concerns.
+        """
+        with _runtime.guard(_SINK):
+            self._background.get().recoveries.went_well(_runtime.settings().name, operation, model)
+
+    def clear(
+        self,
+        kind: str,
+        pipeline: str,
+        *,
+        operation: str | None = None,
+        model: str | None = None,
+        feature: str | None = None,
+        name: str | None = None,
+    ) -> list[str]:
+        """Resolve the open alerts of an identity, because what they told of is over.
+
+        Args:
+            kind: Of the alerts.
+            pipeline: Where they were raised.
+            operation: Only of this operation; None for any.
+            model: Only of this model; None for any.
+            feature: Only of what was judged; None for any.
+            name: Only of this name; None for any.
+
+        Returns:
+            Ids of the alerts that were open.
+        """
+        given = {"kind": kind, "pipeline": pipeline, "operation": operation, "model": model, "feature": feature}
+        identity = {part: bounded_text(value) for part, value in {**given, "name": name}.items() if value is not None}
+        identity["pipeline"] = bounded_text(pipeline, is_id=True)
+        with _runtime.guard(_SINK):
+            cleared = self._store.get().clear(self._clock(), **identity)
+            for alert in cleared:
+                self._resolved(alert)
+            return [alert.alert_id for alert in cleared]
+        return []
 
     def summary(self, period_seconds: float = 86_400.0) -> AlertSummary:
         """Count the alerts of the last while.
@@ -329,6 +222,7 @@ class AlertManager:
         """
         since = self._clock() - period_seconds
         with _runtime.guard(_SINK):
+            self._write_counts()
             return self._store.get().summarise(since)
         return AlertSummary(since=since, alerts=0, by_kind={}, by_severity={}, held_back=0, deliveries={})
 
@@ -353,42 +247,78 @@ class AlertManager:
         """
         if isinstance(event, AlertEvent):
             return
-        self._background.get()
+        background = self._background.get()
+        if isinstance(event, OperationEvent) and event.type == "complete":
+            background.recoveries.completed(event)
+        if self._is_left_to_rules(event):
+            return
         if isinstance(event, OperationEvent):
             if event.type in ("fail", "abandon"):
-                self._say(_occurrences.from_operation(event, time=self._clock()))
+                self.say(_occurrences.from_operation(event, time=self._clock()))
         elif isinstance(event, DriftEvent) and event.alarm:
-            self._say(_occurrences.from_drift(event, time=self._clock()))
+            self.say(_occurrences.from_drift(event, time=self._clock()))
 
-    def _judged(self, kind: str, severity: str, message: str, details: dict[str, Any], **more: Any) -> str:
-        return self._called(kind, severity, message, details, **{"operation": _context.operation.get(), **more})
+    def say(self, occurrence: Occurrence) -> str:
+        """Raise the alert that an occurrence calls for, or add it to the one that it belongs to.
 
-    def _called(self, kind: str, severity: str, message: str, details: dict[str, Any], **more: Any) -> str:
-        given: Severity = severity if severity in SEVERITIES else "warning"
-        alert_id = self._say(_occurrences.from_call(kind, given, message, details, time=self._clock(), **more))
-        if given != severity:
-            with _runtime.guard(_SINK):
-                raise AlertError("a severity must be one of the known ones", severity, closest(severity, SEVERITIES))
-        return alert_id
+        Args:
+            occurrence: What was said, by a call, an event or a rule.
 
-    def _say(self, said: Occurrence) -> str:
-        recorded = Recorded(said.alert, "raised")  # where the store fails, log and metrics still learn of it
+        Returns:
+            The alert's id; that of an earlier alert where this adds to it, or is held back by its cooldown.
+        """
+        recorded = Recorded(occurrence.alert, "raised")  # where the store fails, log and metrics still learn of it
         with _runtime.guard(_SINK):
-            background, cooldown = self._background.get(), _runtime.settings().alert_cooldown_seconds
-            recorded = self._store.get().record(said, channels=background.channels, cooldown_seconds=cooldown)
-            if recorded.outcome == "raised":
-                background.wake()
-            elif recorded.outcome != "implied":
-                background.touch()
-        alert_id = recorded.alert.alert_id
+            recorded = self._record(occurrence)
+        alert = recorded.alert
         if recorded.outcome == "suppressed":
-            self._publish(replace(said.alert, alert_id=alert_id), "suppressed", reason="cooldown")
+            self._publish(replace(occurrence.alert, alert_id=alert.alert_id), "suppressed", reason="cooldown")
         elif recorded.outcome != "implied":
-            self._publish(recorded.alert, recorded.outcome)
-        return alert_id
+            self._publish(alert, recorded.outcome)
+        if recorded.outcome == "raised" and alert.muted:
+            self._publish(alert, "suppressed", reason=alert.muted)
+        return alert.alert_id
 
-    def _publish(self, alert: Alert, state: AlertState, *, reason: str = "") -> None:
-        (self._bus or _events.DEFAULT_BUS).publish(_occurrences.to_event(alert, state, reason))
+    def _record(self, said: Occurrence) -> Recorded:
+        background = self._background.get()
+        cooldown = said.cooldown_seconds
+        if cooldown is None:
+            cooldown = _runtime.settings().alert_cooldown_seconds
+        channels = background.channels_of(said.alert)
+        recorded = self._store.get().record(said, channels=channels, cooldown_seconds=cooldown)
+        if recorded.outcome == "suppressed" and said.key is not None:
+            background.cooldowns.learn(said.key, recorded.alert, cooldown)
+        background.recoveries.failed(recorded.alert)
+        if recorded.outcome == "raised":
+            background.raised(recorded.alert)
+        elif said.escalate_after is not None:
+            background.wake()
+        elif recorded.outcome != "implied":
+            background.touch()
+        return recorded
+
+    def _held(self, key: Hashable) -> str:
+        background = self._background.peek()
+        return "" if background is None else background.cooldowns.held(key)
+
+    def _write_counts(self) -> None:
+        background = self._background.peek()
+        if background is not None:
+            background.cooldowns.write()
+
+    def _touch(self) -> None:
+        background = self._background.peek()
+        if background is not None:
+            background.touch()
+
+    def _resolved(self, alert: Alert) -> None:
+        background = self._background.get()
+        background.cooldowns.forget(alert.alert_id)
+        background.wake()  # there is a notice to deliver, and what the alert muted
+        self._publish(alert, "resolved")
+
+    def _publish(self, alert: Alert, state: AlertState, *, reason: str = "", count: int = 1) -> None:
+        (self._bus or _events.DEFAULT_BUS).publish(_occurrences.to_event(alert, state, reason, count))
 
 
 alert_manager: Final = AlertManager()

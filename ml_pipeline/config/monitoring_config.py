@@ -206,7 +206,9 @@ class ResourceMonitor:
     Args:
         name: Of the samples.
         thresholds: From where on to alert; None, as in `resource_monitor`, never does.
-        alert: Called once a crossing; by default ``alert_manager.alert_resource_threshold``.
+        alert: Called once a crossing; by default ``alert_manager.alert_resource_threshold``, unless an alert rule is on
+            that resource.
+        clear: Called with a resource that is well back; by default its alert is resolved.
         publish: Where samples go; by default the bus.
         probe: Takes the readings.
         ticker: Calls for the samples.
@@ -218,12 +220,13 @@ class ResourceMonitor:
         name: str = "process",
         thresholds: ResourceThresholds | None = None,
         alert: ResourceAlert | None = None,
+        clear: Callable[[str], object] | None = None,
         publish: Callable[[Event], None] = _publish,
         probe: Probe = PROBE,
         ticker: Ticker = TICKER,
     ) -> None:
         self._name = name
-        self._watch = ThresholdWatch(thresholds, alert or _alert) if thresholds else None
+        self._watch = ThresholdWatch(thresholds, alert or _alert, clear or _clear) if thresholds else None
         self._publish = publish
         self._probe = probe
         self._ticker = ticker
@@ -318,7 +321,14 @@ def subscribe_to(bus: Bus) -> None:
 def _alert(resource: str, value: float, threshold: float, *, unit: str = "", **details: Any) -> None:
     from ml_pipeline.config.alerting import alert_manager
 
-    alert_manager.alert_resource_threshold(resource, value, threshold, unit=unit, **details)
+    if not alert_manager.has_rule_on(resource):  # it tells the same cause
+        alert_manager.alert_resource_threshold(resource, value, threshold, unit=unit, **details)
+
+
+def _clear(resource: str) -> None:
+    from ml_pipeline.config.alerting import alert_manager
+
+    alert_manager.clear_resource(resource)
 
 
 def _require_seconds(name: str, value: float) -> float:

@@ -50,6 +50,9 @@ _MOST_PIPELINES: Final = 20
 _MOST_ACTIVE_ALERTS: Final = 10_000
 
 _ENDS: Final = ("complete", "fail", "cancel", "abandon")
+_STILL_OPEN: Final = ("refined", "acknowledged", "escalated")
+_SUPPRESSED_BECAUSE: Final = ("cooldown", "silence", "inhibition")
+_ESTIMATED: Final = "estimated"
 _ALERT_KINDS: Final = ("processing_failure", "resource_threshold", "data_quality", "model_performance", "data_drift")
 _SEVERITIES: Final = ("info", "warning", "critical")
 _VERDICTS: Final = ("drift", "no_drift", "insufficient_data")
@@ -109,6 +112,14 @@ class PipelineMetrics:
                 self._lineage(event)
             case _:
                 pass  # audit records are read from the tally, which counts what reached the disk
+
+    def alert_is_over(self, alert_id: str) -> None:
+        """Take an alert that another process resolved from those that are active.
+
+        Args:
+            alert_id: The alert; one that this process did not raise changes nothing.
+        """
+        self._no_longer_active(alert_id)
 
     def alert_delivered(self, channel: str, result: str, seconds: float) -> None:
         """Count one attempt to deliver an alert.
@@ -182,7 +193,8 @@ class PipelineMetrics:
             for kind in _ALERT_KINDS:
                 self._child("alerts_total", pipeline, kind, severity)
             self._child("alerts_active", pipeline, severity)
-        self._child("alerts_suppressed_total", pipeline, "cooldown")
+        for reason in _SUPPRESSED_BECAUSE:
+            self._child("alerts_suppressed_total", pipeline, reason)
         for verdict in _VERDICTS:
             self._child("drift_checks_total", pipeline, verdict)
 
@@ -249,8 +261,9 @@ class PipelineMetrics:
 
     def _evaluation(self, event: OperationEvent) -> None:
         if event.type == "complete":
+            basis = _ESTIMATED if event.attributes.get("basis") == _ESTIMATED else "realised"
             for metric, value in event.metrics.items():
-                self._child("model_performance", event.pipeline, _model(event), metric, "realised").set(value)
+                self._child("model_performance", event.pipeline, _model(event), metric, basis).set(value)
 
     def _deployment(self, event: OperationEvent) -> None:
         deployed = self._child("model_deployments_total", event.pipeline, _model(event))
@@ -286,7 +299,7 @@ class PipelineMetrics:
         if event.state == "raised":
             self._child("alerts_total", event.pipeline, event.kind, event.severity).inc()
         elif event.state == "suppressed":
-            self._child("alerts_suppressed_total", event.pipeline, event.reason).inc()
+            self._child("alerts_suppressed_total", event.pipeline, event.reason).inc(event.count)
         if event.state != "suppressed":
             self._track(event)
 
@@ -297,7 +310,7 @@ class PipelineMetrics:
         if event.state == "raised":
             self._no_longer_active(self._latest.get(identity, ""))
         begins = event.state == "raised" and len(self._active) < _MOST_ACTIVE_ALERTS
-        if begins or (event.state == "refined" and known):
+        if begins or (event.state in _STILL_OPEN and known):
             self._active[event.alert_id], self._latest[identity] = (event.severity, identity), event.alert_id
             self._child("alerts_active", event.pipeline, event.severity).inc()
 

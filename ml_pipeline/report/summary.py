@@ -71,8 +71,8 @@ class RunRecorder:
                     self._operation(event)
                 case AlertEvent() if event.state in ("raised", "refined"):
                     self._alert(event)
-                case AlertEvent() if event.state == "suppressed":
-                    self._held_back[event.run_id] += 1
+                case AlertEvent() if event.state == "suppressed" and event.reason == "cooldown":
+                    self._held_back[event.run_id] += event.count
                 case ResourceSample():
                     self._samples.add(event)
                 case DriftEvent() if len(self._drift) < _MOST_DRIFT_CHECKS:

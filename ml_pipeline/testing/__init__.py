@@ -11,8 +11,9 @@ and then::
             ingest("a source that never answers")
         assert [alert.kind for alert in captured_alerts] == ["processing_failure"]
 
-A store of your own is held to the promises of ours by a subclass of `LineageStoreContract` or `AlertStoreContract`, in
-``ml_pipeline.testing.lineage_store_contract`` and ``…alert_store_contract``, that overrides the fixture ``store``.
+A store or a channel of your own is held to the promises of ours by a subclass of `LineageStoreContract`,
+`AlertStoreContract` or `AlertChannelContract`, in ``ml_pipeline.testing.lineage_store_contract``,
+``…alert_store_contract`` and ``…alert_channel_contract``, that overrides the fixture ``store`` or ``receiver``.
 
 Without pytest, `isolated` and `CapturedEvents` are context managers.
 """

@@ -23,6 +23,7 @@ from ml_pipeline.config._alert_delivery import (
 )
 from ml_pipeline.config._alert_history import HistoryFile
 from ml_pipeline.config._alert_records import Alert
+from ml_pipeline.config._alert_routes import RateLimit
 from ml_pipeline.config._alert_sqlite import SqliteAlertStore
 from ml_pipeline.config._alert_store import AlertStore
 from ml_pipeline.config.prometheus_metrics import pipeline_metrics
@@ -156,7 +157,7 @@ def test_a_retry_comes_by_itself(store: AlertStore) -> None:
 
 def test_an_outbox_that_cannot_be_read_is_looked_at_again(store: AlertStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that is locked for a while does not end the deliveries of the process."""
-    monkeypatch.setattr("ml_pipeline.config._alert_delivery._OUTBOX_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("ml_pipeline.config._alert_delivery._LOOK_SECONDS", 0.01)
     with ml_pipeline.override(strict=False):
         post = Post(store, Channel())
         post.put()
@@ -224,6 +225,34 @@ def test_a_hook_that_fails_costs_no_delivery(store: AlertStore) -> None:
     assert store.summarise(0.0).deliveries == {"pager": {"sent": 1}}
 
 
+def test_a_limit_holds_a_channel_up_and_no_other(store: AlertStore) -> None:
+    """What a limit lets wait is not claimed, so that it may be joined; it goes out when its time has come."""
+    post = Post(store, Channel("slack"), Channel("pager"))
+    post.deliverer._limits = RateLimit({"slack": (1, 60.0)})
+    post.put("a")
+    assert post.deliverer.flush(1.0)
+    post.now += 30
+    for name in ("b", "c"):
+        post.put(name)
+        assert not post.deliverer.flush(1.0), "something is due"
+    assert [channel for channel, _, _ in post.results] == ["slack", "pager", "pager", "pager"]
+    post.now += 30
+    assert post.deliverer.flush(1.0)
+    assert post.results[4:] == [("slack", "sent", 30.0)]
+    assert store.summarise(0.0).deliveries == {"slack": {"sent": 3}, "pager": {"sent": 3}}
+
+
+def test_a_limit_is_waited_for(store: AlertStore) -> None:
+    """The background comes back when the channel may be used again, not before."""
+    post = Post(store, Channel("slack"))
+    post.deliverer._limits = RateLimit({"slack": (1, 20.0)})
+    post.put("a")
+    assert post.deliverer.flush(1.0)
+    post.now += 1
+    store.record(said(post.now, pipeline="other"), channels=("slack",), cooldown_seconds=0.0)
+    assert post.deliverer._work(30.0) == 19.0
+
+
 def test_an_address_that_cannot_be_one_costs_the_mails_not_the_alerts() -> None:
     """A setting that no mail can be sent with is counted, and the rest goes on."""
     with ml_pipeline.override(
@@ -231,9 +260,15 @@ def test_an_address_that_cannot_be_one_costs_the_mails_not_the_alerts() -> None:
     ) as settings:
         broken = settings.model_copy(update={"alert_email_from": "not an address"})
         background = AlertBackground(
-            broken, lambda: pytest.fail("no alert"), None, clock=time.time, on_delivery=count_delivery, is_shared=True
+            broken,
+            lambda: pytest.fail("no alert"),
+            None,
+            clock=time.time,
+            on_delivery=count_delivery,
+            publish=lambda *_, **__: None,
+            is_shared=True,
         )
-        assert background.channels == ()
+        assert background.channels_of(alert(0)) == ()
         background.close()
         assert _runtime.tally.telemetry_errors["alerting", "AlertError"] == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -278,3 +279,26 @@ def test_a_generator_cannot_be_decorated() -> None:
         "alert_on_failure decorates a function that works when it is called, not a generator"
         f" (got '{rows.__qualname__}'); use `with alert_on_failure(...)` inside it"
     )
+
+
+async def _fails_at(night: int) -> None:
+    if night == 1:
+        raise OSError("no printer")
+
+
+def test_a_block_that_goes_well_again_resolves_its_alert(world: World) -> None:
+    """When the cooldown is over; a decorated coroutine does as well, and so does a call that says it."""
+    job = alert_on_failure("nightly", manager=world.alerts)(_fails_at)
+    for night in (0, 1, 2):
+        world.clock.now += 86_400
+        with contextlib.suppress(OSError):
+            asyncio.run(job(night))
+        world.alerts.flush()
+    assert [each.state for each in world.alerts.history()] == ["resolved"]
+    world.alerts.alert_processing_failure("by_hand", "x")
+    world.alerts.went_well("by_hand")
+    world.alerts.flush()
+    assert [each.operation for each in world.alerts.active()] == ["by_hand"]
+    world.clock.now += 301
+    world.alerts.flush()
+    assert world.alerts.active() == []

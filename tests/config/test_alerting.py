@@ -17,11 +17,13 @@ from ml_pipeline.config._alert_records import (
     MOST_DETAIL_BYTES,
     MOST_MESSAGE_CHARACTERS,
     MOST_NAME_CHARACTERS,
+    Occurrence,
     bounded_details,
     bounded_text,
 )
 from ml_pipeline.config._alert_sqlite import SqliteAlertStore
 from ml_pipeline.config._encoding import encode
+from ml_pipeline.config._ids import new_id
 from ml_pipeline.config.alerting import Alert, AlertManager, alert_manager
 from ml_pipeline.errors import AlertError
 from tests.config.alerting_world import (
@@ -31,7 +33,8 @@ from tests.config.alerting_world import (
 
 KEYS = [
     "alert_id", "time", "state", "kind", "severity", "pipeline", "operation", "operation_id", "run_id", "user_id",
-    "model", "feature", "error_type", "message", "count", "held_back", "last_time", "details",
+    "model", "feature", "error_type", "message", "count", "held_back", "last_time", "details", "name",
+    "labels", "runbook", "acknowledged_by", "acknowledged_time", "escalated", "muted",
 ]  # fmt: skip
 
 
@@ -50,6 +53,7 @@ def test_the_promised_call_works_as_written() -> None:
     (alert,) = alert_manager.history()
     assert (alert.alert_id, alert.pipeline, alert.operation) == (alert_id, "test", "data_ingestion")
     assert (alert.kind, alert.severity, alert.error_type) == ("processing_failure", "critical", "")
+    assert alert.name == "IngestionErrors"
     assert alert.message == "data_ingestion failed: Connection timeout"
     assert alert_manager.active() == [alert]
 
@@ -189,6 +193,38 @@ def test_resolving_is_said_once(world: World) -> None:
     assert str(wrong.value) == (
         f"an alert that is resolved must be open (got '{alert_id}'); see alert_manager.active()"
     )
+
+
+def test_what_is_over_is_resolved_by_its_identity(world: World) -> None:
+    """All parts that are given must match; each alert is published as resolved, and what is none of it stays open."""
+    age = world.alerts.alert_data_drift("m", "age")
+    sex = world.alerts.alert_data_drift("m", "sex")
+    failed = world.alerts.alert_processing_failure("a", "b")
+    assert world.alerts.clear("data_drift", "test", model="other") == []
+    assert world.alerts.clear("data_drift", "elsewhere") == []
+    assert world.alerts.clear("data_drift", "test", feature="age", name="DataDrift") == [age]
+    assert world.alerts.clear("data_drift", "test", feature="age") == []
+    assert [alert.alert_id for alert in world.alerts.active()] == [failed, sex]
+    assert world.states() == ["raised"] * 3 + ["resolved"]
+
+
+def test_a_rule_of_the_users_is_part_of_the_identity(world: World) -> None:
+    """Two rules about one value are two alerts, each with its own cooldown, labels and page."""
+    settings: dict[str, Any] = {"kind": "data_drift", "severity": "warning", "pipeline": "test", "message": "m"}
+
+    def say(name: str, time: float, cooldown: float | None = None) -> str:
+        alert = Alert(
+            alert_id=new_id(), time=time, last_time=time, name=name, labels={"team": "a"}, runbook="r", **settings
+        )
+        return world.alerts.say(Occurrence(alert=alert, cooldown_seconds=cooldown))
+
+    now = world.clock.now
+    first = say("AgeDrifts", now)
+    assert say("SexDrifts", now) != first
+    assert say("AgeDrifts", now + 299) == first
+    assert say("AgeDrifts", now + 299, cooldown=60) != first
+    assert {(alert.labels["team"], alert.runbook) for alert in world.alerts.history()} == {("a", "r")}
+    assert len(world.alerts.clear("data_drift", "test", name="AgeDrifts")) == 1
 
 
 def test_the_summary_counts_a_period(world: World) -> None:

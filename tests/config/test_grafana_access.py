@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline.config._grafana_access import GrafanaAccess, find_access, is_loopback, project_variable
+from ml_pipeline.config._grafana_access import GrafanaAccess, find_access, project_variable
+from ml_pipeline.config._hosts import is_loopback
 from ml_pipeline.errors import SettingsError
 
 WAYS = (

@@ -245,18 +245,20 @@ def test_validation(own: Own) -> None:
 
 
 def test_training_and_evaluation(own: Own) -> None:
-    """Epochs while it runs, scores at its end; an evaluation is realised performance."""
+    """Epochs while it runs, scores at its end; an evaluation is realised performance unless it says so."""
     model = {"model_name": "m"}
     own.bus.publish(_end("progress", "training", attributes=model, counts={"epoch": 3, "done": 3, "total": 10}))
     own.bus.publish(_end(kind="training", attributes=model, metrics={"roc_auc": 0.92}))
     own.bus.publish(_end("fail", "training", attributes=model, metrics={"loss": 9.0}))
     own.bus.publish(_end(kind="evaluation", attributes=model, metrics={"recall": 0.8}))
+    own.bus.publish(_end(kind="evaluation", attributes={**model, "basis": "estimated"}, metrics={"recall": 0.7}))
     own.bus.publish(_end("fail", "evaluation", attributes=model, metrics={"precision": 0.1}))
     assert own("training_epoch", model="m") == 3
     assert own.series("training_score") == [{"pipeline": "test", "model": "m", "metric": "roc_auc"}]
     assert own("training_score", model="m", metric="roc_auc") == 0.92
     assert own("model_performance", model="m", metric="recall", basis="realised") == 0.8
-    assert len(own.series("model_performance")) == 1
+    assert own("model_performance", model="m", metric="recall", basis="estimated") == 0.7
+    assert len(own.series("model_performance")) == 2
 
 
 def test_deployment_shows_one_version_a_stage(own: Own) -> None:

@@ -11,7 +11,7 @@ from ml_pipeline import _runtime
 from ml_pipeline.config import _context
 from ml_pipeline.config._resources import Probe
 from ml_pipeline.config._ticker import Ticker
-from ml_pipeline.config.alerting import alert_manager
+from ml_pipeline.config.alerting import AlertRule, alert_manager
 from ml_pipeline.config.monitoring_config import ResourceMonitor, ResourceThresholds
 from ml_pipeline.errors import SettingsError
 from tests.config.monitoring_fakes import FakeSource, Published
@@ -107,6 +107,34 @@ class TestResourceMonitor:
         ResourceMonitor(publish=published, probe=Probe(source), thresholds=thresholds).sample()
         (alert,) = alert_manager.history()
         assert (alert.kind, alert.feature, alert.severity) == ("resource_threshold", "memory", "warning")
+
+    def test_its_alert_is_resolved_when_the_resource_is_well_back(self, published: Published) -> None:
+        """By the monitor itself."""
+        source = FakeSource()
+        source.free = 5
+        thresholds = ResourceThresholds(memory_ratio=0.9, disk_free_ratio=None)
+        monitor = ResourceMonitor(publish=published, probe=Probe(source), thresholds=thresholds)
+        monitor.sample()
+        source.free = 50
+        monitor.sample()
+        assert [alert.state for alert in alert_manager.history()] == ["resolved"]
+
+    def test_what_a_rule_watches_is_left_to_it(self, published: Published) -> None:
+        """One cause, one alert; other resources are alerted as ever."""
+        rules = [
+            AlertRule(name="MemoryLow", on="resources", value="memory_available_bytes", below=10),
+            AlertRule(name="DiskLow", on="resources", value="disk_free_bytes.*", below=10),
+        ]
+        thresholds = ResourceThresholds(memory_ratio=0.9, disk_free_ratio=0.999999, cpu_ratio=1e-9)
+        for rule in rules:
+            alert_manager.add_rule(rule)
+        source = FakeSource()
+        source.free = 5
+        ResourceMonitor(publish=published, probe=Probe(source), thresholds=thresholds).sample()
+        for rule in rules:
+            alert_manager.remove_rule(rule.name)
+        assert {alert.feature for alert in alert_manager.history()} == {"cpu"}
+        assert alert_manager.has_rule_on("memory") is False
 
     def test_without_thresholds_nothing_is_alerted(self, published: Published) -> None:
         """A monitor of its own accord never alerts."""

@@ -105,3 +105,18 @@ def test_a_threshold_that_makes_no_sense_is_refused(given: dict[str, float], tex
     with pytest.raises(SettingsError) as refused:
         ResourceThresholds(**given)
     assert str(refused.value) == text
+
+
+def test_a_resource_that_is_well_back_is_told_once() -> None:
+    """After a crossing; and at the first reading, for what an earlier process may have left open."""
+    back: list[str] = []
+    thresholds = ResourceThresholds(memory_ratio=0.8, disk_free_ratio=None)
+    watch = ThresholdWatch(thresholds, lambda *_, **__: None, back.append)
+    told = []
+    for memory_free in (90, 90, 10, 22, 30, 90):
+        watch.check(reading(memory_free=memory_free), 0.0)
+        told.append(len(back))
+    assert told == [1, 1, 1, 1, 2, 2]
+    wavering = ThresholdWatch(thresholds, lambda *_, **__: None, back.append)
+    wavering.check(reading(memory_free=22), 0.0)
+    assert len(back) == 2

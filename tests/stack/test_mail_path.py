@@ -231,3 +231,29 @@ def test_a_failure_is_one_mail_and_its_end_another(world: World, isolated: Path)
     assert "RESOLVED: A model could not be trained." in text
     assert " until 20" in text
     assert world.ask("query", query='ALERTS{alertstate="firing",pipeline="trees"}')["result"] == []
+
+
+def test_a_failure_that_the_process_posts_too_is_one_alert_and_one_mail(world: World, isolated: Path) -> None:
+    """The process is the first to tell of it, with the labels of the rule; Prometheus joins in and changes nothing."""
+    alertmanager = f"http://127.0.0.1:{world.alertmanager}"
+    environment = {"ML_PIPELINE_NAME": "both", "ML_PIPELINE_STRICT": "0", "ML_PIPELINE_ALERTMANAGER_URL": alertmanager}
+    serving = ("--metrics-port", str(world.pipeline), "--linger", "120")
+
+    def posted() -> list[dict[str, Any]]:
+        try:
+            with urllib.request.urlopen(f"{alertmanager}/api/v2/alerts?filter=pipeline%3Dboth", timeout=10) as answer:
+                return list(json.load(answer))
+        except OSError:  # it has only just been started
+            return []
+
+    def subjects() -> list[str]:
+        return [str(mail["Subject"]) for _, mail in world.mailbox.received if mail["Subject"].endswith(" in both")]
+
+    with started_example("--fail-at", "train", *serving, **environment):
+        (of_process,) = eventually(posted, seconds=60)
+        assert "Alert id" in of_process["annotations"]["description"]
+        (of_both,) = eventually(lambda: [one for one in posted() if "g0.expr" in one["generatorURL"]], seconds=60)
+        assert of_both["labels"] == of_process["labels"]
+        assert of_both["startsAt"] == of_process["startsAt"]
+        assert len(posted()) == 1
+    assert subjects() == ["[FIRING 1] TrainingFailure in both"]

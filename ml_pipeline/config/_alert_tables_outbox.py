@@ -1,0 +1,196 @@
+"""The outbox of an alert store: messages of one or several alerts, each for whoever claims it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ml_pipeline.config._alert_records import Delivery
+from ml_pipeline.config._alert_store import ALERTMANAGER
+from ml_pipeline.config._alert_tables_base import Tables, alert_of, as_json
+from ml_pipeline.config._ids import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ml_pipeline.config._alert_records import Alert, DeliveryReason, DeliveryState
+    from ml_pipeline.config._alert_tables_base import Row
+
+__all__ = ["GROUP_SECONDS", "MOST_IN_A_MESSAGE", "OutboxTables"]
+
+GROUP_SECONDS: Final = 30.0
+"""What is raised so soon after the last message of its group shares the next one, which so long after that is due."""
+
+MOST_IN_A_MESSAGE: Final = 100
+"""Alerts; the rest is counted. Alertmanager, which groups by itself, is told of all."""
+
+_MOST_AT_ONCE: Final = 10_000
+_STANDS_IN: Final = "Alertmanager has not taken this, so the pipeline sends it itself."
+
+_QUEUE: Final = """
+INSERT INTO deliveries
+    (delivery_id, alert_id, channel, state, attempts, due, lease_until, error, reason, pipeline, queued, note)
+VALUES (:delivery_id, :alert_id, :channel, 'pending', 0, :due, 0, '', :reason, :pipeline, :queued, :note)
+"""
+_LAST: Final = "SELECT last FROM groups WHERE channel = :channel AND pipeline = :pipeline AND reason = :reason"
+_MINE: Final = "state = 'pending' AND channel IN (SELECT value FROM json_each(:channels))"
+# Until when what this would say is on its way elsewhere: through Alertmanager, or through what stands in for it.
+_ELSEWHERE: Final = f"""coalesce((
+    SELECT max(other.lease_until) FROM deliveries AS mine JOIN deliveries AS other
+        ON other.alert_id = mine.alert_id AND other.reason = mine.reason AND other.state = 'pending'
+        AND other.reason <> 'resolved' AND (other.channel = '{ALERTMANAGER}') <> (mine.channel = '{ALERTMANAGER}')
+    WHERE mine.state = 'pending' AND (mine.sequence = deliveries.sequence
+        OR (deliveries.batch <> '' AND mine.batch = deliveries.batch))
+), 0)"""  # noqa: S608 - a constant
+_DUE: Final = f"""
+SELECT * FROM deliveries WHERE {_MINE} AND (due <= :time OR (:early = 1 AND batch = '')) AND lease_until <= :time
+    AND {_ELSEWHERE} <= :time
+ORDER BY due, sequence LIMIT 1
+"""  # noqa: S608 - a constant
+_GATHER: Final = f"""
+UPDATE deliveries SET batch = :batch, told = CASE
+    (SELECT state FROM alerts WHERE alerts.alert_id = deliveries.alert_id) WHEN 'resolved' THEN NULL ELSE :time END
+WHERE state = 'pending' AND batch = '' AND channel = :channel AND pipeline = :pipeline AND reason = :reason
+    AND {_ELSEWHERE} <= :time
+"""  # noqa: S608 - a constant
+_SET_LAST: Final = """
+INSERT INTO groups (channel, pipeline, reason, last) VALUES (:channel, :pipeline, :reason, :time)
+ON CONFLICT (channel, pipeline, reason) DO UPDATE SET last = excluded.last
+"""
+_CLAIM: Final = """
+UPDATE deliveries SET attempts = attempts + 1, lease_until = :until
+WHERE batch = :batch AND state = 'pending'
+"""
+_SAID: Final = """
+SELECT alerts.* FROM deliveries JOIN alerts USING (alert_id) WHERE batch = :batch AND deliveries.state = 'pending'
+ORDER BY CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, alerts.sequence LIMIT :most
+"""
+_BATCH: Final = """
+SELECT count(*) AS said, min(queued) AS queued, max(note) AS note, max(attempts) AS attempt
+FROM deliveries WHERE batch = :batch AND state = 'pending'
+"""
+_SETTLE: Final = """
+UPDATE deliveries SET state = :state, due = :due, lease_until = 0, error = :error,
+    settled = CASE :state WHEN 'pending' THEN NULL ELSE :time END
+WHERE batch = :batch AND (state = 'pending' OR :state = 'sent')
+"""
+_COVER: Final = f"""
+UPDATE deliveries SET state = 'covered', settled = :time, lease_until = 0
+WHERE state = 'pending' AND reason <> 'resolved'
+    AND (alert_id, reason) IN (SELECT alert_id, reason FROM deliveries WHERE batch = :batch AND state = 'sent')
+    AND (channel = '{ALERTMANAGER}') <> (SELECT channel = '{ALERTMANAGER}' FROM deliveries WHERE batch = :batch LIMIT 1)
+"""  # noqa: S608 - a constant
+_TOLD: Final = """
+SELECT * FROM alerts WHERE active = 1 AND alert_id IN (
+    SELECT alert_id FROM deliveries WHERE channel = :channel AND state = 'sent' AND reason IN ('firing', 'escalated')
+) ORDER BY sequence LIMIT :limit
+"""
+# What the message could not say: that the alert was resolved while it was on its way.
+_RESOLVED_SINCE: Final = """
+SELECT alerts.* FROM deliveries JOIN alerts USING (alert_id)
+WHERE batch = :batch AND reason IN ('firing', 'escalated') AND alerts.state = 'resolved'
+    AND alerts.resolved_time >= deliveries.told
+"""
+_HEARD: Final = """
+SELECT channel FROM deliveries
+WHERE alert_id = :alert_id AND reason IN ('firing', 'escalated') AND state = 'sent' AND channel NOT IN (
+    SELECT channel FROM deliveries WHERE alert_id = :alert_id AND reason = 'resolved'
+)
+GROUP BY channel ORDER BY min(sequence)
+"""
+_NO_LONGER: Final = """
+UPDATE deliveries SET state = 'covered', settled = :time
+WHERE alert_id = :alert_id AND reason = 'escalated' AND state = 'pending' AND batch = ''
+"""
+_NEXT_DUE: Final = f"SELECT min(max(due, lease_until, {_ELSEWHERE})) AS due FROM deliveries WHERE {_MINE}"  # noqa: S608 - as above
+
+
+class OutboxTables(Tables):
+    """The part of a store that deliverers use."""
+
+    def claim(
+        self, channels: Sequence[str], *, time: float, lease_seconds: float, early: bool = False
+    ) -> Delivery | None:
+        """See `AlertStore.claim`."""
+        given = {"channels": as_json(channels), "time": time, "early": early}
+        if not self._database.rows(_DUE, given):  # most of the time: no write lock for finding nothing
+            return None
+        with self._database.transaction():
+            row = next(iter(self._database.rows(_DUE, given)), None)
+            if row is None:
+                return None
+            batch = row["batch"] or self._gather(row, time)
+            self._database.execute(_CLAIM, {"batch": batch, "until": time + lease_seconds})
+            most = _MOST_AT_ONCE if row["channel"] == ALERTMANAGER else MOST_IN_A_MESSAGE
+            alerts = self._database.rows(_SAID, {"batch": batch, "most": most})
+            (whole,) = self._database.rows(_BATCH, {"batch": batch})
+        return Delivery(
+            delivery_id=batch,
+            channel=row["channel"],
+            attempt=whole["attempt"],
+            alerts=tuple(alert_of(alert) for alert in alerts),
+            reason=row["reason"],
+            queued=whole["queued"],
+            more=whole["said"] - len(alerts),
+            note=whole["note"],
+        )
+
+    def settle(self, delivery_id: str, state: DeliveryState, *, time: float, due: float = 0.0, error: str = "") -> None:
+        """See `AlertStore.settle`."""
+        given = {"batch": delivery_id, "state": state, "time": time, "due": due, "error": error}
+        with self._database.transaction():
+            self._database.execute(_SETTLE, given)
+            if state == "sent":
+                self._database.execute(_COVER, given)
+                for row in self._database.rows(_RESOLVED_SINCE, given):
+                    self._queue_resolved(alert_of(row), time)
+
+    def told(self, channel: str, *, limit: int) -> list[Alert]:
+        """See `AlertStore.told`."""
+        return [alert_of(row) for row in self._database.rows(_TOLD, {"channel": channel, "limit": limit})]
+
+    def next_due(self, channels: Sequence[str]) -> float | None:
+        """See `AlertStore.next_due`."""
+        due: float | None = self._database.rows(_NEXT_DUE, {"channels": as_json(channels)})[0]["due"]
+        return due
+
+    def _gather(self, row: Row, time: float) -> str:
+        """Make one message of everything that waits in a group; its first delivery gives it its id."""
+        group = {name: row[name] for name in ("channel", "pipeline", "reason")}
+        batch: str = row["delivery_id"]
+        self._database.execute(_GATHER, {**group, "batch": batch, "time": time})
+        self._database.execute(_SET_LAST, {**group, "time": time})
+        return batch
+
+    def _queue(
+        self, alert: Alert, channels: Sequence[str], time: float, *, reason: DeliveryReason = "firing", note: str = ""
+    ) -> None:
+        pipeline = "" if reason == "digest" else alert.pipeline
+        stands_in = ALERTMANAGER in channels and reason != "resolved"  # who was told of an alert is told of its end
+        for channel in channels:
+            if channel == ALERTMANAGER:  # it groups by itself
+                due, said = time, note
+            elif stands_in:
+                due, said = time + self._fallback_seconds, note or _STANDS_IN
+            else:
+                due, said = self._shared(channel, pipeline, reason, time), note
+            given: dict[str, Any] = {
+                "delivery_id": new_id(),
+                "alert_id": alert.alert_id,
+                "channel": channel,
+                "due": due,
+            }
+            given |= {"reason": reason, "pipeline": pipeline, "queued": time, "note": said}
+            self._database.execute(_QUEUE, given)
+
+    def _shared(self, channel: str, pipeline: str, reason: str, time: float) -> float:
+        """Say when the next message of a group may go."""
+        rows = self._database.rows(_LAST, {"channel": channel, "pipeline": pipeline, "reason": reason})
+        since = time - rows[0]["last"] if rows else GROUP_SECONDS
+        # A last message in what is now the future is no reason to wait for it.
+        return time + GROUP_SECONDS - since if 0 <= since < GROUP_SECONDS else time
+
+    def _queue_resolved(self, alert: Alert, time: float) -> None:
+        """Say that an alert is over wherever people have heard of it; that it is critical need not be said any more."""
+        self._database.execute(_NO_LONGER, {"time": time, "alert_id": alert.alert_id})
+        heard = [row["channel"] for row in self._database.rows(_HEARD, {"alert_id": alert.alert_id})]
+        self._queue(alert, heard, time, reason="resolved")
