@@ -77,6 +77,7 @@ class SharedAlertStore:
         self._retry_seconds = retry_seconds
         self._monotonic = monotonic
         self._lock = threading.RLock()
+        self._one_at_a_time = threading.Lock()  # catches up
         self._own: AlertTables | None = None
         self._away: StoreError | None = None
         self._look_at = -math.inf
@@ -172,7 +173,8 @@ class SharedAlertStore:
         since: float | None = None,
         only_active: bool = False,
     ) -> list[Alert]:
-        """See `AlertStore.find`; while the database is away, what this host knows."""
+        """See `AlertStore.find`; while the database is away, what this host knows. What it kept moves over first."""
+        self._reach()
         return self._either(
             lambda store: store.find(
                 limit=limit, kind=kind, severity=severity, state=state, since=since, only_active=only_active
@@ -282,13 +284,17 @@ class SharedAlertStore:
 
     def _reach(self) -> None:
         """See whether the database is back, tell it what it is owed, and move what the own store took."""
-        if self._monotonic() < self._look_at and not self._is_moving:
+        if (self._monotonic() < self._look_at and not self._is_moving) or not self._one_at_a_time.acquire(
+            blocking=False
+        ):
             return
         self._look_at = self._monotonic() + self._retry_seconds
         try:
             self._catch_up()
         except StoreError as failed:
             self._leave(failed)
+        finally:
+            self._one_at_a_time.release()
 
     def _has_left(self) -> bool:
         return (self._own is not None or self._is_own_there()) and _alert_tables_move.holds_anything(self._opened())

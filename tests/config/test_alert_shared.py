@@ -298,6 +298,15 @@ def test_what_an_earlier_process_left_moves_over(world: World) -> None:
     assert [silence.reason for silence in world.held.silences(1000.0)] == ["tests"]
 
 
+def test_who_asks_for_the_history_sees_what_an_earlier_process_left(world: World) -> None:
+    """Also a program that delivers nothing, such as the command line."""
+    earlier = SqliteAlertStore(world.path)
+    record(earlier, said(operation="left"), *EMAIL)
+    earlier.close()
+    record(world.held, said(operation="held"), *EMAIL)
+    assert {alert.operation for alert in world.store.find(limit=10)} == {"left", "held"}
+
+
 def test_of_one_identity_only_the_latest_is_active_wherever_it_was_raised(world: World) -> None:
     """What moves over is older or newer than what is there."""
     for times in ((1000.0, 2000.0), (2000.0, 1000.0)):
