@@ -70,7 +70,9 @@ class World:
 
     def another(self) -> SharedAlertStore:
         """Return what another process of the host would open."""
-        return SharedAlertStore(self.held, self._own, self.path.exists, monotonic=lambda: self.now)
+        return SharedAlertStore(
+            self.held, self._own, self.path.exists, monotonic=lambda: self.now, pause=lambda _: None
+        )
 
     def _own(self) -> SqliteAlertStore:
         self.opened.append(SqliteAlertStore(self.path))
