@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import alerting, audit, drift_cost, import_cost, logging_cost, logs, pipeline_overhead, report_page
+from benchmarks import (
+    alert_delivery,
+    alerting,
+    audit,
+    drift_cost,
+    import_cost,
+    logging_cost,
+    logs,
+    pipeline_overhead,
+    report_page,
+)
 from benchmarks.harness import Case, measure, table
 
 GROUPS: dict[str, tuple[str, list[Case], dict[str, str], int | None]] = {
@@ -45,18 +55,24 @@ GROUPS: dict[str, tuple[str, list[Case], dict[str, str], int | None]] = {
     ),
     "import": ("Import", import_cost.CASES, {"ms": "ms", "modules": "modules"}, None),
 }
+PAGES = {"alert-delivery": alert_delivery.page}
+"""Groups that are distributions and not rounds side by side: each writes its own table."""
 
 
 def main() -> None:
     """Measure the groups that were named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of: {', '.join(GROUPS)}; all by default")
+    known = [*GROUPS, *PAGES]
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of: {', '.join(known)}; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="how often each case runs (default: 5)")
     arguments = parser.parse_args()
-    unknown = set(arguments.groups) - set(GROUPS)
+    unknown = set(arguments.groups) - set(known)
     if unknown:
-        parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
-    for name in arguments.groups or GROUPS:
+        parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    for name in arguments.groups or known:
+        if name in PAGES:
+            print(PAGES[name](lambda line: print(line, file=sys.stderr)))
+            continue
         title, cases, quantities, baseline = GROUPS[name]
         results = measure(cases, rounds=arguments.rounds, say=lambda line: print(line, file=sys.stderr))
         print(table(title, results, quantities, baseline))

@@ -119,7 +119,7 @@ class DeliveryError(MLPipelineError, ConnectionError):
 
 
 class StoreError(MLPipelineError, ConnectionError):
-    """A store in a database that is somewhere else cannot be used now."""
+    """A store cannot be used now: its database is away, or its disk is full."""
 
 
 class DashboardError(MLPipelineError, RuntimeError):

@@ -121,7 +121,7 @@ def example(context: typer.Context) -> int:
         raise StackError("the stack must be running to observe the example", remedy="run make up first, or make demo")
     os.environ["ML_PIPELINE_PUSHGATEWAY_URL"] = _address(variables, "PUSHGATEWAY_PORT")
     # Mail about this run comes from Alertmanager; a second one from the process would be about the same cause.
-    ml_pipeline.configure(smtp_host=None)
+    ml_pipeline.configure(smtp_host=None, alertmanager_url=_address(variables, "ALERTMANAGER_PORT"))
     return run_script(run, context.args)
 
 

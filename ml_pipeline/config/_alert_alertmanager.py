@@ -2,6 +2,7 @@
 
 Alertmanager tells alerts apart by their labels. The rules in ``prometheus/rules`` and the process use the same ones, so
 that both tell of one alert: ``alertname``, ``pipeline``, ``kind`` and ``severity``, and those of a rule of the user's.
+What Prometheus tells of, it also keeps alive and ends: see `_alert_elsewhere`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
+from ml_pipeline.config._alert_elsewhere import Elsewhere
 from ml_pipeline.config._alert_http import HttpService
 from ml_pipeline.config._alert_store import ALERTMANAGER
 from ml_pipeline.config._alert_words import facts
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from ml_pipeline.config._alert_channels import AlertMessage
+    from ml_pipeline.config._alert_elsewhere import Labels
     from ml_pipeline.config._alert_records import Alert
     from ml_pipeline.settings import Settings
 
@@ -39,8 +42,6 @@ _MOST_OPEN: Final = 1_000
 _LABEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _PATH: Final = "/api/v2/alerts"
 _BOARD: Final = "/d/ml-alerts"
-
-Labels = tuple[tuple[str, str], ...]
 
 
 def label_set(alert: Alert, *, severity: str = "") -> Labels:
@@ -90,6 +91,7 @@ class AlertmanagerChannel:
         self._boards = boards.rstrip("/") + _BOARD if boards else ""
         self._timeout_seconds = timeout_seconds
         self._service = HttpService("Alertmanager", "correct ML_PIPELINE_ALERTMANAGER_URL", is_secret=False, say=say)
+        self._elsewhere = Elsewhere(self._service, address.rstrip("/"), self._boards, clock=clock)
         self._refreshed = clock()
 
     @classmethod
@@ -130,13 +132,14 @@ class AlertmanagerChannel:
         # Once escalated it has another label set; the one before must not stay behind.
         gone = [(label_set(alert, severity="warning"), alert) for alert in fresh if alert.escalated]
         gone += [(label_set(alert), alert) for alert in over]
-        if gone:
-            held = {label_set(alert) for alert in (*self._told(_MOST_OPEN), *fresh)}
-            gone = [(labels, alert) for labels, alert in gone if labels not in held]
+        held = {label_set(alert) for alert in (*self._told(_MOST_OPEN), *fresh)}
+        self._elsewhere.look(held, timeout_seconds=message.timeout_seconds / 2)
+        gone = [(labels, alert) for labels, alert in gone if labels not in held and not self._elsewhere.tell(labels)]
         now = self._clock()
         posted = [(label_set(alert), alert, now + _life_seconds(alert)) for alert in fresh]
         posted += [(labels, alert, max(now, alert.time + LEAST_SECONDS)) for labels, alert in gone]
         self._post([self._entry(*each, message.note) for each in posted], message.timeout_seconds)
+        self._elsewhere.posted({labels: ends for labels, _, ends in posted})
 
     def refresh(self) -> float:
         """Tell Alertmanager again of what is open, where that is due; a failure is counted, and the next one is due.
@@ -149,8 +152,12 @@ class AlertmanagerChannel:
             self._refreshed = now
             with _runtime.guard("alerting"):
                 held = {label_set(alert): alert for alert in self._told(_MOST_OPEN) if _goes_on(alert, now)}
-                entries = {labels: self._entry(labels, alert, now + LIFE_SECONDS) for labels, alert in held.items()}
-                self._post(entries.values(), self._timeout_seconds)
+                if held:
+                    self._elsewhere.look(held, timeout_seconds=self._timeout_seconds)
+                ours = {labels: alert for labels, alert in held.items() if not self._elsewhere.tell(labels)}
+                ends = now + LIFE_SECONDS
+                self._post([self._entry(*each, ends) for each in ours.items()], self._timeout_seconds)
+                self._elsewhere.posted(dict.fromkeys(ours, ends))
         return self._refreshed + REFRESH_SECONDS
 
     def _entry(self, labels: Labels, alert: Alert, ends: float, note: str = "") -> dict[str, Any]:

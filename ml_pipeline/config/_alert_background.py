@@ -49,17 +49,14 @@ def open_store(settings: Settings, on_return: Callable[[], None]) -> AlertStore:
         settings: In force now.
         on_return: Called when a database that was away is back.
     """
-    from ml_pipeline.config._alert_sqlite import SqliteAlertStore
-
     path, waiting = settings.data_dir / _FOLDER / _OUTBOX, settings.alertmanager_fallback_seconds
-    if settings.database_url is None and settings.strict:
-        return SqliteAlertStore(path, fallback_seconds=waiting)  # what is wrong with it must not be hidden
     if settings.database_url is None:
-        from ml_pipeline.config._alert_embedded import EmbeddedAlertStore
+        from ml_pipeline.config._alert_embedded import open_embedded
 
-        return EmbeddedAlertStore(path, fallback_seconds=waiting)
+        return open_embedded(path, fallback_seconds=waiting, on_return=on_return, strict=settings.strict)
     from ml_pipeline.config._alert_postgres import PostgresAlertStore
     from ml_pipeline.config._alert_shared import SharedAlertStore
+    from ml_pipeline.config._alert_sqlite import SqliteAlertStore
 
     database = PostgresAlertStore(settings.database_url, settings.database_password_file, fallback_seconds=waiting)
     own = partial(SqliteAlertStore, path, fallback_seconds=waiting)

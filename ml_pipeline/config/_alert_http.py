@@ -7,12 +7,14 @@ what is left of the work is one POST that `requests`, a dependency already, make
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import json
 import os
 import re
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ml_pipeline import _runtime
@@ -22,7 +24,7 @@ from ml_pipeline.config._hosts import is_loopback
 from ml_pipeline.errors import AlertError, DeliveryError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import requests
 
@@ -31,6 +33,7 @@ __all__ = ["HttpService"]
 _ADDRESS: Final = re.compile(r"(https?://[A-Za-z0-9._:\[\]-]+)([/?][!-\"$-~]*)?")
 _LONGEST_PAUSE_SECONDS: Final = 3_600.0
 _MOST_BODY_BYTES: Final = 65_536
+_MOST_READ_BYTES: Final = 16_777_216
 _DEEPEST: Final = 12  # wrapped in each other by three libraries
 _OK: Final = range(200, 300)
 _REFUSED: Final = range(400, 500)
@@ -73,7 +76,7 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class HttpService:
-    """A service that takes messages by POST.
+    """A service that takes messages by POST, and may be asked what it holds.
 
     Attributes:
         name: What messages call it.
@@ -111,19 +114,50 @@ class HttpService:
             DeliveryError: If it may take it later: no answer in time, a redirection, a 5xx, 408 or 429.
             SettingsError: If the address is none.
         """
-        origin, target = self._parts(address)
-        with Deadline(timeout_seconds, self.say) as deadline, session_of(deadline, target) as session:
-            if is_loopback(urlsplit(origin).hostname or ""):  # no proxy is nearer; certificates are still wanted
-                session.trust_env = False
-                session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
-            session.auth = lambda request: request  # no login of a .netrc goes along
-            session.headers.update({**_HEADERS, **(headers or {})})
+        with self._asking(address, timeout_seconds) as (session, origin, deadline):
+            session.headers.update(headers or {})
             for content in contents:
                 answer, failed = _runtime.attempt(_exchange, session, origin, content, deadline, self.words)
                 if answer is None:
                     answer = _Answer(problem="no answer in time" if deadline.is_over else _problem(failed))
                 self._judge(answer)
                 on_taken(content)
+
+    def read(self, address: str, *, timeout_seconds: float) -> Any:
+        """Ask for JSON.
+
+        Args:
+            address: What for; shown as little as by `post`.
+            timeout_seconds: How long it may take altogether.
+
+        Returns:
+            What the JSON says.
+
+        Raises:
+            AlertError: If the service refuses for good.
+            DeliveryError: If it may answer later.
+            SettingsError: If the address is none.
+            ValueError: If the answer is no JSON.
+            requests.RequestException: If the connection fails.
+        """
+        with (
+            self._asking(address, timeout_seconds) as (session, origin, deadline),
+            session.get(origin, timeout=deadline.left(), allow_redirects=False, stream=True) as response,
+        ):
+            if response.status_code not in _OK:
+                self._judge(_Answer(response.status_code))
+            return json.loads(response.raw.read(_MOST_READ_BYTES, decode_content=True))
+
+    @contextlib.contextmanager
+    def _asking(self, address: str, timeout_seconds: float) -> Iterator[tuple[requests.Session, str, Deadline]]:
+        origin, target = self._parts(address)
+        with Deadline(timeout_seconds, self.say) as deadline, session_of(deadline, target) as session:
+            if is_loopback(urlsplit(origin).hostname or ""):  # no proxy is nearer; certificates are still wanted
+                session.trust_env = False
+                session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+            session.auth = lambda request: request  # no login of a .netrc goes along
+            session.headers.update(_HEADERS)
+            yield session, origin, deadline
 
     def _judge(self, answer: _Answer) -> None:
         if answer.status in _OK:

@@ -74,7 +74,7 @@ def from_operation(event: OperationEvent, *, time: float) -> Occurrence:
         time=time,
         last_time=time,
         kind=OPERATIONS[event.kind].alert,
-        severity="critical" if is_failure else "warning",
+        severity="critical",  # as the rules of Prometheus have it for both
         pipeline=bounded_text(event.pipeline, is_id=True),
         operation=bounded_text(event.name),
         operation_id=_id(event.operation_id),

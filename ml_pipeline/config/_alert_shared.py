@@ -38,6 +38,9 @@ RETRY_SECONDS: Final = 5.0
 """How often the worker sees whether the database is back."""
 
 _MOVING_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 0.15
+"""Between what is moved at once: SQLite lets whoever waits for it look again every tenth of a second."""
+
 _MOST_REMEMBERED: Final = 256
 _MOST_OWED: Final = 10_000
 
@@ -58,6 +61,7 @@ class SharedAlertStore:
         on_return: Called when the database is back, or has been told of what the own store held.
         retry_seconds: How often to look for the database.
         monotonic: Seconds that only go forward.
+        pause: Waits so many seconds.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class SharedAlertStore:
         on_return: Callable[[], None] = lambda: None,
         retry_seconds: float = RETRY_SECONDS,
         monotonic: Callable[[], float] = _time.monotonic,
+        pause: Callable[[float], None] = _time.sleep,
     ) -> None:
         self._database = database
         self._open_own = own
@@ -76,7 +81,9 @@ class SharedAlertStore:
         self._on_return = on_return
         self._retry_seconds = retry_seconds
         self._monotonic = monotonic
+        self._pause = pause
         self._lock = threading.RLock()
+        self._one_at_a_time = threading.Lock()  # catches up
         self._own: AlertTables | None = None
         self._away: StoreError | None = None
         self._look_at = -math.inf
@@ -172,7 +179,8 @@ class SharedAlertStore:
         since: float | None = None,
         only_active: bool = False,
     ) -> list[Alert]:
-        """See `AlertStore.find`; while the database is away, what this host knows."""
+        """See `AlertStore.find`; while the database is away, what this host knows. What it kept moves over first."""
+        self._reach()
         return self._either(
             lambda store: store.find(
                 limit=limit, kind=kind, severity=severity, state=state, since=since, only_active=only_active
@@ -282,13 +290,17 @@ class SharedAlertStore:
 
     def _reach(self) -> None:
         """See whether the database is back, tell it what it is owed, and move what the own store took."""
-        if self._monotonic() < self._look_at and not self._is_moving:
+        if (self._monotonic() < self._look_at and not self._is_moving) or not self._one_at_a_time.acquire(
+            blocking=False
+        ):
             return
         self._look_at = self._monotonic() + self._retry_seconds
         try:
             self._catch_up()
         except StoreError as failed:
             self._leave(failed)
+        finally:
+            self._one_at_a_time.release()
 
     def _has_left(self) -> bool:
         return (self._own is not None or self._is_own_there()) and _alert_tables_move.holds_anything(self._opened())
@@ -304,6 +316,8 @@ class SharedAlertStore:
         while self._is_moving and self._monotonic() < until:
             _alert_tables_move.move(self._opened(), self._database)
             self._is_moving = self._has_left()
+            if self._is_moving:
+                self._pause(_PAUSE_SECONDS)
         self._silences = self._database.silences(self._time)  # also where nothing was owed and nothing is left
         self._away = None
         if is_news:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["holds_anything", "move"]
 
-_AT_ONCE: Final = 20
+_AT_ONCE: Final = 40
 """Alerts; the store that they leave is locked meanwhile, over a slow network for some seconds."""
 
 _ANYTHING: Final = "SELECT alert_id AS id FROM alerts UNION ALL SELECT silence_id FROM silences LIMIT 1"

@@ -312,7 +312,8 @@ class OpenOperations:
     def _report_left_behind(self) -> None:
         with _runtime.guard("operation_journal"):
             journal = self._journal.get()
-            for left in journal.left_behind():
+            # The innermost first: it is what one alert for all of them tells of, as it is where operations fail.
+            for left in reversed(journal.left_behind()):
                 self._bus.publish(_abandoned(left))
                 journal.ended(left["operation_id"])
 

@@ -66,8 +66,8 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
 
     Args:
         store: Where alerts are kept; by default the database that the settings name, or ``DATA_DIR/alerts/outbox.db``,
-            shown in ``LOG_DIR/alerts.json``. A store that is given is neither shown there nor closed, and is not for use
-            after a fork.
+            shown in ``LOG_DIR/alerts.json``. A store that is given is neither shown there nor closed, and is not for
+            use after a fork.
         channels: Where alerts are delivered; by default e-mail, where the settings name a mail server.
         clock: Seconds since the Unix epoch.
         bus: Where alerts are published as events; by default the bus that everything is published on.

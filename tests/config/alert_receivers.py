@@ -43,6 +43,10 @@ class _Posts(BaseHTTPRequestHandler):
         else:
             self._fail(fault)
 
+    def do_GET(self) -> None:
+        answer = self.end.answers.get(self.path.partition("?")[0])
+        self._say(503 if answer is None else 200, json.dumps(answer).encode())
+
     def _say(self, status: int, words: bytes) -> None:
         self.send_response(status, f"because of {SECRET}")
         for name, value in {"Location": self.end.address, "X-Echo": self.path, **self.end.headers}.items():
@@ -74,7 +78,7 @@ class _Posts(BaseHTTPRequestHandler):
 
 
 class HttpEnd:
-    """A service that takes POSTs; every answer of its own repeats the secret."""
+    """A service that takes POSTs; every answer of its own repeats the secret. What is asked for, it has in `answers`."""
 
     temporary: tuple[str, ...] = ("503", "408", "429", "302", "drop", "hang", "drip", "cut", "garbage", "headers")
     permanent: tuple[str, ...] = ("400", "401", "403", "404", "410", "413")
@@ -87,6 +91,7 @@ class HttpEnd:
         self.words = b""
         self.posted: list[Posted] = []
         self.paths: list[str] = []
+        self.answers: dict[str, Any] = {}
         self._read = read
         self.over = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Posts,), {"end": self}))

@@ -91,6 +91,23 @@ class Postfix:
         return (self.folder / "log").read_text()
 
 
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate for 127.0.0.1 that signs itself, and its key.
+
+    Args:
+        folder: Where both are written.
+    """
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        [require("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
 @contextlib.contextmanager
 def running_postfix(certificate: tuple[Path, Path]) -> Iterator[Postfix]:
     """Start one, and stop it in the end; skip where it or a login cannot be had.

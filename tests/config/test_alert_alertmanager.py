@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from ml_pipeline.config._alert_alertmanager import (
     label_set,
 )
 from ml_pipeline.config._alert_records import Alert
+from ml_pipeline.config._encoding import rfc3339
 from ml_pipeline.config.alerting import AlertManager, AlertRule
 from ml_pipeline.testing.alert_channel_contract import sample_alert, sample_message
 from tests.config.alert_receivers import HttpEnd, all_texts
@@ -164,6 +166,63 @@ def test_a_refresh_that_fails_is_counted_and_the_next_one_is_due(path: Path, end
     path.clock.now += REFRESH_SECONDS
     path.channel.refresh()
     assert len(end.batches()) == 1
+
+
+def held(entry: dict[str, Any], source: str) -> list[dict[str, Any]]:
+    """Return what Alertmanager answers where it holds one alert."""
+    return [{"labels": entry["labels"], "generatorURL": source}]
+
+
+def test_what_prometheus_tells_is_left_to_it(path: Path, end: End) -> None:
+    """Neither kept alive nor ended, until nobody tells of it and it is over here too."""
+    alert = path.alert()
+    path.open = [alert]
+    path.channel.send(sample_message(alert))
+    ((entry,),) = end.batches()
+    end.answers["/api/v2/alerts"] = held(entry, "http://prometheus/graph?g0.expr=up")
+    path.clock.now += REFRESH_SECONDS
+    path.channel.refresh()
+    end.answers["/api/v2/alerts"] = []  # Prometheus says that it is over
+    path.clock.now += REFRESH_SECONDS
+    path.channel.refresh()
+    path.channel.send(sample_message(replace(alert, state="resolved"), reason="resolved"))
+    assert len(end.batches()) == 1
+    path.open = []
+    path.clock.now += LIFE_SECONDS
+    path.channel.send(sample_message(replace(alert, state="resolved"), reason="resolved"))
+    assert len(end.batches()) == 2
+
+
+def test_what_only_the_process_tells_it_keeps_alive(path: Path, end: End) -> None:
+    """Alertmanager holds it with a source of ours."""
+    path.open = [path.alert()]
+    path.channel.send(sample_message(path.open[0]))
+    ((entry,),) = end.batches()
+    end.answers["/api/v2/alerts"] = held(entry, entry["generatorURL"])
+    path.clock.now += REFRESH_SECONDS
+    path.channel.refresh()
+    assert len(end.batches()) == 2
+
+
+@pytest.mark.parametrize(("began", "posts"), [(-60, 1), (+60, 2)])
+def test_what_is_gone_was_ended_or_forgotten(path: Path, end: End, began: float, posts: int) -> None:
+    """An Alertmanager that was started since has forgotten it and is told again; else somebody said that it is over."""
+    path.open = [path.alert()]
+    path.channel.send(sample_message(path.open[0]))
+    end.answers = {"/api/v2/alerts": [], "/api/v2/status": {"uptime": rfc3339(path.clock.now + began)}}
+    path.clock.now += REFRESH_SECONDS
+    path.channel.refresh()
+    assert len(end.batches()) == posts
+
+
+def test_an_answer_that_is_none_changes_nothing(path: Path, end: End) -> None:
+    """What cannot be read is as if nothing had been asked."""
+    path.open = [path.alert()]
+    for answer in ([{"no": "labels"}], "no list", None):
+        end.answers["/api/v2/alerts"] = answer
+        path.clock.now += REFRESH_SECONDS
+        path.channel.refresh()
+    assert len(end.batches()) == 3
 
 
 def test_label_sets_are_equal_where_alertmanager_says_so() -> None:

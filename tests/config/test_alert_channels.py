@@ -11,7 +11,6 @@ import smtplib
 import socket
 import socketserver
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +32,8 @@ from ml_pipeline.config._alert_records import Alert, bounded_details, bounded_te
 from ml_pipeline.errors import AlertError, DeliveryError, SettingsError
 from tests.config.alert_receivers import SmtpEnd, drip
 from tests.config.alerting_world import PASSWORD, Mailbox, Server, authenticator
-from tests.support import eventually, free_port, require
+from tests.config.postfix import self_signed
+from tests.support import eventually, free_port
 
 ID = "0192f3a4-0000-7000-8000-000000000009"
 SENDER = "pipeline@example.org"
@@ -81,16 +81,7 @@ def start() -> Iterator[StartServer]:
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return a self-signed certificate for 127.0.0.1 and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(
-        [require("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    return certificate, key
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 def server_side(certificate: tuple[Path, Path]) -> ssl.SSLContext:

@@ -97,13 +97,13 @@ def test_another_failure_of_the_operation_around_is_another_alert(world: World) 
     assert [alert.operation for alert in world.alerts.history()] == ["model_training", "data_ingestion"]
 
 
-def test_an_abandoned_run_is_one_warning(world: World) -> None:
+def test_an_abandoned_run_is_one_alert(world: World) -> None:
     """A process that dies leaves all its operations open: one alert, for the first that is found."""
     for operation_id, name in (("outer", "pipeline_run"), ("inner", "model_training")):
         event = OperationEvent(type="abandon", kind="custom", name=name, operation_id=operation_id, run_id="run")
         world.bus.publish(event)
     (alert,) = world.alerts.history()
-    assert (alert.severity, alert.error_type) == ("warning", "Abandoned")
+    assert (alert.severity, alert.error_type) == ("critical", "Abandoned")
     assert alert.message == "pipeline_run was abandoned"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -383,6 +384,51 @@ def test_alerts_go_on_while_the_server_is_stopped_and_started(server: PostgresSe
     assert {alert.operation: alert.count for alert in store.find(limit=20)}["o0"] == 10
     assert _runtime.tally.telemetry_errors["alerting", "StoreError"] >= 1
     store.close()
+
+
+def test_hosts_go_on_while_the_server_comes_and_goes(server: PostgresServer, url: str, tmp_path: Path) -> None:
+    """Three processes on two hosts: what they told of arrives and stands in the database, and no call waits long.
+
+    A commit whose answer is lost may be said by two hosts; that is one alert each time the server goes, if at all.
+    """
+    processes = []
+    for name, host in (("a", "1"), ("b", "1"), ("c", "2")):
+        environment = {
+            "ML_PIPELINE_DATABASE_URL": url,
+            "ML_PIPELINE_DATABASE_PASSWORD_FILE": str(server.password_file),
+            "ML_PIPELINE_DATA_DIR": str(tmp_path / host),
+            "ML_PIPELINE_LOG_DIR": str(tmp_path / name),
+            "ML_PIPELINE_STRICT": "0",
+        }
+        command = [sys.executable, "-m", "tests.config.alert_outages", name, str(tmp_path), "6"]
+        processes.append(
+            subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True,
+                             stderr=subprocess.DEVNULL)
+        )  # fmt: skip
+    outages = 2
+    for number in range(outages):
+        eventually(lambda before=number: _counted(server) > 50 * before)
+        server.stop()
+        server.start()
+    answers = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    told = {name for answer in answers for name in answer["told"]}
+    messages: dict[str, set[str]] = {}
+    for line in (tmp_path / "post").read_text("utf-8").splitlines():
+        delivery_id, names = json.loads(line)
+        for name in names:
+            messages.setdefault(name, set()).add(delivery_id)
+    assert told - set(messages) == set()
+    assert sum(len(ids) > 1 for ids in messages.values()) <= outages * len(processes)
+    assert server.ask("SELECT count(*), count(DISTINCT operation) FROM ml_pipeline.alerts") == [(len(told), len(told))]
+    assert server.ask("SELECT DISTINCT state FROM ml_pipeline.deliveries") == [("sent",)]
+    assert max(answer["longest"] for answer in answers) < 10.0
+    assert all(answer["errors"] for answer in answers)
+
+
+def _counted(server: PostgresServer) -> int:
+    with contextlib.suppress(psycopg.Error):
+        return int(server.ask("SELECT count(*) FROM ml_pipeline.alerts")[0][0])
+    return 0
 
 
 def test_the_worker_finds_the_database_by_itself(server: PostgresServer, url: str) -> None:

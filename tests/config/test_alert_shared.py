@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,9 @@ class World:
 
     def another(self) -> SharedAlertStore:
         """Return what another process of the host would open."""
-        return SharedAlertStore(self.held, self._own, self.path.exists, monotonic=lambda: self.now)
+        return SharedAlertStore(
+            self.held, self._own, self.path.exists, monotonic=lambda: self.now, pause=lambda _: None
+        )
 
     def _own(self) -> SqliteAlertStore:
         self.opened.append(SqliteAlertStore(self.path))
@@ -232,6 +235,34 @@ def test_what_is_learned_meanwhile_is_added(world: World) -> None:
     assert held.details["stack"] == "x"
 
 
+def test_what_becomes_critical_meanwhile_is_critical(world: World) -> None:
+    """The host says so, and nobody says it again."""
+    often = replace(said(1000.0, severity="warning"), escalate_after=2)
+    _, alert_id = record(world.store, often, *EMAIL)
+    assert world.deliver(1000.0) == ["data_ingestion: firing"]
+    world.go()
+    for time in (1001.0, 1002.0):
+        record(world.store, said(time, severity="warning"), *EMAIL)
+    assert [alert.alert_id for alert in world.store.escalate(lambda alert: EMAIL, time=1003.0)] == [alert_id]
+    assert world.deliver(1003.0) == ["data_ingestion: escalated"]
+    world.come_back()
+    assert world.deliver(1010.0) == []
+    assert world.store.escalate(lambda alert: EMAIL, time=1010.0) == []
+    held = world.held.get(alert_id)
+    assert held is not None
+    assert (held.severity, held.escalated, held.count) == ("critical", True, 3)
+
+
+def test_what_is_remembered_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest alerts, and those that are repeated."""
+    monkeypatch.setattr("ml_pipeline.config._alert_shared._MOST_REMEMBERED", 2)
+    for operation in ("a", "b", "a", "c"):
+        record(world.store, said(operation=operation), *EMAIL)
+    world.go()
+    outcomes = {operation: record(world.store, said(operation=operation), *EMAIL)[0] for operation in "abc"}
+    assert outcomes == {"a": "suppressed", "b": "raised", "c": "suppressed"}
+
+
 def test_what_was_sent_when_it_went_is_not_sent_again(world: World) -> None:
     """The database is told of it before anything else is asked of it."""
     record(world.store, said(), *EMAIL)
@@ -296,6 +327,15 @@ def test_what_an_earlier_process_left_moves_over(world: World) -> None:
     assert world.left() == []
     assert world.held.summarise(0.0).alerts == 150
     assert [silence.reason for silence in world.held.silences(1000.0)] == ["tests"]
+
+
+def test_who_asks_for_the_history_sees_what_an_earlier_process_left(world: World) -> None:
+    """Also a program that delivers nothing, such as the command line."""
+    earlier = SqliteAlertStore(world.path)
+    record(earlier, said(operation="left"), *EMAIL)
+    earlier.close()
+    record(world.held, said(operation="held"), *EMAIL)
+    assert {alert.operation for alert in world.store.find(limit=10)} == {"left", "held"}
 
 
 def test_of_one_identity_only_the_latest_is_active_wherever_it_was_raised(world: World) -> None:

@@ -373,17 +373,18 @@ def test_arguments_that_do_not_fit_are_an_error_of_the_caller(
         assert not _runtime.tally.telemetry_errors
 
 
-def test_without_a_store_log_and_metrics_still_learn_of_it(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    """A store that cannot be opened is counted and said; every alert is published, and nothing is raised."""
+def test_a_store_that_cannot_be_opened_costs_no_alert(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is counted and said; every alert is published and delivered, and nothing is raised."""
     with ml_pipeline.override(strict=False):
         folder = _runtime.settings().data_dir
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.write_text("a file where the folder should be")
-        assert world.alerts.alert_processing_failure("a", "b")
-        assert world.alerts.history() == world.alerts.active() == []
-        assert world.alerts.summary().alerts == 0
-        assert not world.alerts.flush()
+        alert_id = world.alerts.alert_processing_failure("a", "b")
+        assert [alert.alert_id for alert in world.alerts.history()] == [alert_id]
+        assert world.alerts.summary().alerts == 1
+        world.alerts.flush()
     assert world.states() == ["raised"]
+    assert [message.alert.alert_id for message in world.pager.sent] == [alert_id]
     assert "ml_pipeline: alerting: " in capsys.readouterr().err
 
 

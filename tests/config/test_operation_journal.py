@@ -258,7 +258,7 @@ def test_kill_9_is_seen_at_the_next_start(isolated: Path, before: str) -> None:
     for _ in range(2):
         done = _run(NEXT)
         assert (done.returncode, done.stderr) == (0, "")
-        first, second = _abandoned()
+        second, first = _abandoned()  # the innermost is reported first
     assert [first["operation_id"], second["operation_id"]] == [outer, inner]
     assert (first["run_id"], second["run_id"], second["context"]["parent_id"]) == (run, run, outer)
     assert (first["level"], first["message"], first["user_id"]) == ("WARNING", "data_ingestion abandoned", "ann")

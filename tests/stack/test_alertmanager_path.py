@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import ml_pipeline
+from ml_pipeline.config._encoding import rfc3339
 from ml_pipeline.config.alerting import AlertManager
 from ml_pipeline.settings import load_settings
 from stack.alertmanager import render
@@ -167,6 +168,55 @@ def test_the_same_labels_as_those_of_a_rule_are_one_alert(world: World) -> None:
         world.alerts.alert_processing_failure("later", "x")
         eventually(lambda: len(world.mails()[0]) == 2)
         assert world.mails()[1] == []
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_what_prometheus_says_is_over_is_not_fired_anew(world: World, is_seen: bool) -> None:
+    """The process regards it as open, and lets it rest, whether it ever saw that Prometheus told of it or not."""
+    with world.alertmanager():
+        world.alerts.alert_processing_failure("fit", "no memory")
+        eventually(lambda: world.mails()[0])
+        rule = _of_a_rule(world.ask("alerts")[0])
+        world.post(rule)
+        if is_seen:
+            world.refresh()
+        world.post({**rule, "endsAt": _now()})
+        eventually(lambda: world.mails()[0][1:])
+        world.refresh()
+        world.post({**rule, "endsAt": _now()})  # it says so again and again
+        world.refresh()
+        assert world.ask("alerts") == []
+        world.alerts.alert_data_quality("later")
+        through = eventually(lambda: world.mails()[0][2:] and world.mails()[0], seconds=60)
+        assert [subject.split()[0] for subject in through] == ["[FIRING", "[RESOLVED]", "[FIRING"]
+        assert "DataQuality" in through[2]
+
+
+def test_what_prometheus_still_tells_is_not_over(world: World) -> None:
+    """The process is sooner to know that it is; Prometheus ends it a little later, and that is one mail."""
+    world.alerts = AlertManager(clock=lambda: time.time() - 90)  # as above
+    with world.alertmanager():
+        alert_id = world.alerts.alert_processing_failure("fit", "no memory")
+        eventually(lambda: world.mails()[0])
+        rule = _of_a_rule(world.ask("alerts")[0])
+        world.post(rule)
+        world.alerts.resolve(alert_id)
+        eventually(lambda: world.deliveries().get("alertmanager") == {"sent": 2})
+        (held,) = world.ask("alerts")
+        assert held["generatorURL"] == rule["generatorURL"]
+        world.post({**rule, "endsAt": _now()})
+        through = eventually(lambda: world.mails()[0][1:] and world.mails()[0])
+        assert [subject.split()[0] for subject in through] == ["[FIRING", "[RESOLVED]"]
+
+
+def _of_a_rule(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an alert with the same labels as Prometheus posts it."""
+    source = "http://127.0.0.1:9090/graph?g0.expr=up&g0.tab=1"
+    return {"labels": entry["labels"], "startsAt": entry["startsAt"], "generatorURL": source}
+
+
+def _now() -> str:
+    return rfc3339(time.time())
 
 
 def test_without_alertmanager_the_process_mails_and_nobody_mails_again(world: World) -> None:

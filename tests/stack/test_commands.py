@@ -317,7 +317,7 @@ def test_example_needs_a_running_stack(
 def test_example_is_run_for_the_stack(
     program: DockerProgram, started: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It pushes to the stack's Pushgateway, sends no mail of its own, and its options and exit code are the example's."""
+    """It tells the stack's Pushgateway and Alertmanager, sends no mail, and its options and exit code are the example's."""
     monkeypatch.setenv("ML_PIPELINE_PUSHGATEWAY_URL", "http://127.0.0.1:1")  # put back afterwards
     monkeypatch.setenv("ML_PIPELINE_SMTP_HOST", "127.0.0.1")
     monkeypatch.setenv("ML_PIPELINE_ALERT_EMAIL_FROM", "a@example.org")
@@ -341,7 +341,7 @@ def test_example_is_run_for_the_stack(
     assert taken
     assert all(path.startswith("/metrics/job/") for path in taken)
     with closing(sqlite3.connect("ml_pipeline/data_storage/alerts/outbox.db")) as store:
-        assert list(store.execute("SELECT * FROM deliveries")) == [], "no mail waits"
+        assert list(store.execute("SELECT channel, state FROM deliveries")) == [("alertmanager", "sent")]
 
 
 @pytest.mark.parametrize("command", ["up", "example", "restore"])

@@ -111,10 +111,12 @@ def test_networks_join_only_what_must_talk() -> None:
         "grafana": {"prometheus", "loki", "alertmanager"},
         "dashboards": {"grafana"},
         "alertmanager": {"mailpit"},
+        "pipeline": {"alertmanager"},
         "alloy": {"loki"},
     }
     bystanders = {  # on one network because a third calls both
         ("pipeline", "pushgateway"), ("pipeline", "node-exporter"), ("pushgateway", "node-exporter"),
+        ("alertmanager", "pushgateway"), ("alertmanager", "node-exporter"),
         ("loki", "alertmanager"), ("dashboards", "prometheus"), ("dashboards", "loki"), ("dashboards", "alertmanager"),
     }  # fmt: skip
     for one, first in SERVICES.items():
@@ -192,7 +194,8 @@ def _mebibytes(text: str) -> int:
 
 
 def test_addresses_that_resolve_inside_are_set_here() -> None:
-    """The pipeline in the stack has no SMTP settings, and `.env.example` none of the inner names."""
+    """The pipeline in the stack has Alertmanager and no SMTP settings, and `.env.example` none of the inner names."""
+    assert SERVICES["pipeline"]["environment"]["ML_PIPELINE_ALERTMANAGER_URL"] == "http://alertmanager:9093"
     assert not [name for name in SERVICES["pipeline"]["environment"] if "SMTP" in name or "EMAIL" in name]
     example = (ROOT / ".env.example").read_text("utf-8")
     assert not re.search(r"http://(grafana|prometheus|loki|alertmanager|pushgateway|mailpit)\b", example)

@@ -93,7 +93,7 @@ class Stack:
 
     def mails(self) -> list[dict[str, Any]]:
         """Return the inbox, newest first."""
-        answer = requests.get(f"{self.url('MAILPIT_PORT')}/api/v1/messages", timeout=30).json()
+        answer = requests.get(f"{self.url('MAILPIT_PORT')}/api/v1/messages?limit=1000", timeout=30).json()
         return list(answer["messages"])
 
     def mail(self, subject: str, seconds: float = 60.0) -> dict[str, Any]:

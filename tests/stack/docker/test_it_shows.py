@@ -106,13 +106,26 @@ def _failed_at(stack: Stack, pipeline: str) -> float:
     return datetime.fromisoformat(failed["timestamp"]).timestamp()
 
 
+def _run_pushed(stack: Stack, pipeline: str) -> subprocess.CompletedProcess[str]:
+    """Run the example so that training fails; it pushes its metrics and knows of no Alertmanager."""
+    told = {"ML_PIPELINE_NAME": pipeline, "ML_PIPELINE_PUSHGATEWAY_URL": stack.url("PUSHGATEWAY_PORT")}
+    return subprocess.run(
+        [sys.executable, "-m", "ml_pipeline.examples.logging_monitoring_example", "--fail-at", "train", "--trees", "2"],
+        cwd=stack.root,
+        env={**os.environ, "ML_PIPELINE_STRICT": "0", **told},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.timeout(900)  # twenty runs, one after another, on a machine that may be busy
 def test_failures_become_mails(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
-    """A pipeline fails at a random moment, twenty times: the mail is there within 20 s by the median and 30 s at worst."""
+    """By the rules alone, at a random moment, twenty times: a mail within 20 s by the median and 30 s at worst."""
     chance, pause = random.Random(), threading.Event()
     with Inbox(stack) as inbox:
         for number in range(RUNS):
-            done = stack.run("example", "--fail-at", "train", "--trees", "2", ML_PIPELINE_NAME=f"phase-{number:02}")
+            done = _run_pushed(stack, f"phase-{number:02}")
             assert done.returncode == 1, done.stderr
             pause.wait(chance.uniform(0, 2))  # the moment within Prometheus's interval is what varies
         wanted = {f"[FIRING 1] TrainingFailure in phase-{number:02}" for number in range(RUNS)}
@@ -129,11 +142,21 @@ def test_failures_become_mails(stack: Stack, capsys: pytest.CaptureFixture[str])
     assert not any("PipelineFailure in phase-" in subject for subject in inbox.seen), "one cause, one mail"
 
 
+def test_what_no_rule_covers_becomes_a_mail(stack: Stack) -> None:
+    """An alert that code raises in the stack's pipeline reaches a person through Alertmanager, within seconds."""
+    call = "from ml_pipeline.config.alerting import alert_manager as a; a.alert_data_quality('age_not_null')"
+    named = ("exec", "-T", "-e", "ML_PIPELINE_NAME=called", "pipeline", "python", "-c", call)
+    assert stack.compose(*named).returncode == 0
+    assert "age_not_null failed" in stack.mail("[FIRING 1] DataQuality in called")["Text"]
+
+
 def test_the_resolved_mail_follows(stack: Stack) -> None:
-    """The next run of the same pipeline succeeds: a mail says that it is over."""
+    """The next run of the same pipeline succeeds: a mail says that it is over, though process and rule both tell it."""
     failed = stack.run("example", "--fail-at", "train", "--trees", "2", ML_PIPELINE_NAME="mended")
     assert failed.returncode == 1
-    mail = stack.mail("[FIRING 1] TrainingFailure in mended")
+    mail = stack.mail("[FIRING 1] TrainingFailure in mended", seconds=10)  # the process tells it at once
+    firing = 'ALERTS{alertname="TrainingFailure",pipeline="mended",alertstate="firing"}'
+    eventually(lambda: stack.query(firing), seconds=60)
     assert "what to do: " in mail["Text"]
     assert stack.run("example", "--trees", "2", ML_PIPELINE_NAME="mended").returncode == 0
     trained = 'ml_pipeline_operations_total{pipeline="mended",job="mended",kind="training",status="complete"} == 1'
@@ -211,3 +234,16 @@ def test_a_process_on_the_host_is_seen(stack: Stack) -> None:
     finally:
         target.unlink(missing_ok=True)
         process.communicate("", timeout=30)
+
+
+def test_no_cause_made_two_mails(stack: Stack) -> None:
+    """Minutes after: one mail that a training failed and one that it is over, whoever told of it."""
+    subjects = [mail["Subject"] for mail in stack.mails()]
+    failures = [
+        subject for subject in subjects if subject.endswith((" in mended", " in called")) or "phase-" in subject
+    ]
+    assert sorted(failures) == sorted(set(failures))
+    assert {subject for subject in failures if "mended" in subject} == {
+        "[FIRING 1] TrainingFailure in mended",
+        "[RESOLVED] TrainingFailure in mended",
+    }
