@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ml_pipeline import _runtime
+from ml_pipeline.config._alert_active import ActiveAlerts
 from ml_pipeline.config._alert_alertmanager import AlertmanagerChannel
 from ml_pipeline.config._alert_cooldowns import Cooldowns
 from ml_pipeline.config._alert_delivery import Deliverer
@@ -131,6 +132,7 @@ class AlertBackground:
         )
         self.cooldowns = Cooldowns(self._hold, clock=clock)
         self._raised: dict[str, None] = {}
+        self._active = ActiveAlerts(store, settings.name, clock=clock) if is_shared else None
         self.recoveries = Recoveries(store, is_there, clock=clock, wake=self.wake)
         if is_shared:
             self._history = HistoryFile(
@@ -182,6 +184,8 @@ class AlertBackground:
 
     def _look_after(self, upkeep: Upkeep) -> float | None:
         self._forget_those_over()
+        if self._active is not None:
+            self._active.look()
         times = [upkeep.run(), None if self._alertmanager is None else self._alertmanager.refresh()]
         return min((time for time in times if time is not None), default=None)
 

@@ -100,7 +100,7 @@ METRICS: Final[Mapping[str, MetricSpec]] = MappingProxyType(
             _gauge("drift_detected", "pipeline", "Whether the last batch drifted: 1 or 0."),
             _gauge("drifted_features", "pipeline", "How many features drifted in the last batch."),
             _counter("alerts_total", "pipeline kind severity", "Alerts raised."),
-            _gauge("alerts_active", "pipeline severity", "Alerts raised by this process and not resolved."),
+            _gauge("alerts_active", "pipeline severity", "Open alerts of the pipeline, as its alert store has them."),
             _counter("alerts_suppressed_total", "pipeline reason", "Alerts and repeats that were held back."),
             _counter("alert_deliveries_total", "channel result", "Attempts to deliver an alert, by result."),
             _histogram("alert_delivery_seconds", "channel", "From raising an alert to its delivery.", _STEP_BUCKETS),

@@ -10,7 +10,7 @@ import math
 import platform
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -44,6 +44,8 @@ __all__ = [
     "push_metrics",
     "start_metrics_server",
 ]
+
+E = TypeVar("E", bound=Event)
 
 _MOST_PIPELINES: Final = 20
 """Of one process; the metrics of further ones have the pipeline ``other``."""
@@ -113,11 +115,22 @@ class PipelineMetrics:
             case _:
                 pass  # audit records are read from the tally, which counts what reached the disk
 
+    def alert_is_open(self, alert: AlertEvent) -> None:
+        """Count an alert that an earlier process or another one raised among those that are active.
+
+        Args:
+            alert: As it stands now; one that is known changes nothing, unless its severity is another one now.
+        """
+        if self._active.get(alert.alert_id, ("",))[0] != alert.severity:
+            event = alert if alert.pipeline in self._prepared else self._admitted(alert)
+            self._no_longer_active(event.alert_id)
+            self._is_active(event.alert_id, event.severity, _identity(event))
+
     def alert_is_over(self, alert_id: str) -> None:
         """Take an alert that another process resolved from those that are active.
 
         Args:
-            alert_id: The alert; one that this process did not raise changes nothing.
+            alert_id: The alert; one that is not known changes nothing.
         """
         self._no_longer_active(alert_id)
 
@@ -169,7 +182,7 @@ class PipelineMetrics:
             self._metrics[name].remove(*key[1:])
             self._series[name] -= 1
 
-    def _admitted(self, event: Event) -> Event:
+    def _admitted(self, event: E) -> E:
         if len(self._prepared) >= _MOST_PIPELINES:
             event = replace(event, pipeline=OTHER)
         if event.pipeline not in self._prepared:
@@ -305,14 +318,17 @@ class PipelineMetrics:
 
     def _track(self, event: AlertEvent) -> None:
         """Keep the number of active alerts: of one identity the latest, and never below 0 for one raised elsewhere."""
-        identity = (event.pipeline, event.kind, event.operation, event.model, event.feature, event.error_type)
+        identity = _identity(event)
         known = self._no_longer_active(event.alert_id)
         if event.state == "raised":
             self._no_longer_active(self._latest.get(identity, ""))
-        begins = event.state == "raised" and len(self._active) < _MOST_ACTIVE_ALERTS
-        if begins or (event.state in _STILL_OPEN and known):
-            self._active[event.alert_id], self._latest[identity] = (event.severity, identity), event.alert_id
-            self._child("alerts_active", event.pipeline, event.severity).inc()
+        if event.state == "raised" or (event.state in _STILL_OPEN and known):
+            self._is_active(event.alert_id, event.severity, identity)
+
+    def _is_active(self, alert_id: str, severity: str, identity: tuple[str, ...]) -> None:
+        if len(self._active) < _MOST_ACTIVE_ALERTS:
+            self._active[alert_id], self._latest[identity] = (severity, identity), alert_id
+            self._child("alerts_active", identity[0], severity).inc()
 
     def _no_longer_active(self, alert_id: str) -> bool:
         severity, identity = self._active.pop(alert_id, ("", ()))
@@ -360,6 +376,10 @@ _RULES: Final[Mapping[str, Any]] = {
 def _declared(spec: MetricSpec, registry: CollectorRegistry) -> Any:
     options = {"buckets": spec.buckets} if spec.buckets else {}
     return _KINDS[spec.type](PREFIX + spec.name, spec.help, spec.labels, registry=registry, **options)
+
+
+def _identity(event: AlertEvent) -> tuple[str, ...]:
+    return (event.pipeline, event.kind, event.operation, event.model, event.feature, event.error_type)
 
 
 def _model(event: OperationEvent) -> str:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 import ml_pipeline
 from ml_pipeline import _runtime
 from ml_pipeline.config import _alert_occurrences as occurrences
+from ml_pipeline.config._alert_active import LOOK_SECONDS
 from ml_pipeline.config._alert_recoveries import Recoveries
 from ml_pipeline.config._alert_upkeep import digest_period
 from ml_pipeline.config._events import Bus, OperationEvent
@@ -457,3 +458,27 @@ def alert_of_failure(world: World) -> Alert:
     """Raise an alert of a failure and return it."""
     world.alerts.alert_processing_failure("a", "x")
     return world.alerts.history()[0]
+
+
+def test_what_is_open_since_before_is_active_in_the_next_process(world: World) -> None:
+    """Read from the store; as severe as it is there by now, and no longer once another has resolved it."""
+
+    def active(severity: str) -> float | None:
+        labels = {"pipeline": "next", "severity": severity}
+        return pipeline_metrics.registry.get_sample_value("ml_pipeline_alerts_active", labels)
+
+    def process() -> AlertManager:
+        return AlertManager(channels=[world.pager], clock=world.clock, on_delivery=lambda *_: None, bus=Bus())
+
+    ml_pipeline.configure(name="next")
+    earlier, later = process(), process()
+    alert_id = earlier.alert_processing_failure("a", "x")
+    earlier.alert_data_quality("b")
+    earlier.alert_processing_failure("c", "x", severity="warning")
+    later.flush()
+    assert (active("critical"), active("warning")) == (1, 2)
+    later.flush()
+    earlier.resolve(alert_id)
+    world.clock.now += LOOK_SECONDS
+    later.flush()
+    assert (active("critical"), active("warning")) == (0, 2)

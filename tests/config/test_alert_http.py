@@ -116,8 +116,6 @@ def test_a_word_the_service_is_known_for_is_shown(end: HttpEnd) -> None:
     [
         ("17", 17.0),
         ("999999", 3_600.0),
-        (format_datetime(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=30)), pytest.approx(1_800.0, abs=60.0)),
-        (format_datetime(dt.datetime.now(dt.UTC) - dt.timedelta(minutes=30)), 0.0),
         ("soon", None),
         ("-1", None),
         ("", None),
@@ -125,9 +123,19 @@ def test_a_word_the_service_is_known_for_is_shown(end: HttpEnd) -> None:
 )
 @pytest.mark.parametrize("status", ["429", "503"])
 def test_a_service_may_ask_for_a_pause(end: HttpEnd, status: str, told: str, seconds: Any) -> None:
-    """In seconds or as a moment, an hour at most; what is neither is no pause."""
+    """In seconds, an hour at most; what is no number is no pause."""
     end.break_by(status)
     end.headers = {"Retry-After": told}
+    with pytest.raises(DeliveryError) as refused:
+        post(end.address)
+    assert refused.value.retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(30, pytest.approx(1_800.0, abs=60.0)), (-30, 0.0)])
+def test_a_service_may_name_the_moment(end: HttpEnd, minutes: int, seconds: Any) -> None:
+    """As a date, which is made here: a parameter that tells the time is another one in each process of the tests."""
+    end.break_by("429")
+    end.headers = {"Retry-After": format_datetime(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=minutes))}
     with pytest.raises(DeliveryError) as refused:
         post(end.address)
     assert refused.value.retry_after_seconds == seconds
