@@ -33,24 +33,24 @@ VALUES (:delivery_id, :alert_id, :channel, 'pending', 0, :due, 0, '', :reason, :
 """
 _LAST: Final = "SELECT last FROM groups WHERE channel = :channel AND pipeline = :pipeline AND reason = :reason"
 _MINE: Final = "state = 'pending' AND channel IN (SELECT value FROM json_each(:channels))"
-# Until when what this would say is on its way elsewhere: through Alertmanager, or through what stands in for it.
-_ELSEWHERE: Final = f"""coalesce((
-    SELECT max(other.lease_until) FROM deliveries AS mine JOIN deliveries AS other
-        ON other.alert_id = mine.alert_id AND other.reason = mine.reason AND other.state = 'pending'
-        AND other.reason <> 'resolved' AND (other.channel = '{ALERTMANAGER}') <> (mine.channel = '{ALERTMANAGER}')
-    WHERE mine.state = 'pending' AND (mine.sequence = deliveries.sequence
-        OR (deliveries.batch <> '' AND mine.batch = deliveries.batch))
-), 0)"""  # noqa: S608 - a constant
+# What this would say may be on its way elsewhere: through Alertmanager, or through what stands in for it.
+_OF_OTHERS: Final = f"""other.alert_id = mine.alert_id AND other.reason = mine.reason AND other.state = 'pending'
+    AND other.reason <> 'resolved' AND (other.channel = '{ALERTMANAGER}') <> (mine.channel = '{ALERTMANAGER}')"""
+_SAID_ELSEWHERE: Final = f"""
+    SELECT mine.{{column}} FROM deliveries AS other JOIN deliveries AS mine ON {_OF_OTHERS}
+    WHERE other.lease_until > :time AND mine.state = 'pending'
+"""  # noqa: S608 - a constant
+_ELSEWHERE: Final = f"sequence IN ({_SAID_ELSEWHERE.format(column='sequence')})"
 _DUE: Final = f"""
 SELECT * FROM deliveries WHERE {_MINE} AND (due <= :time OR (:early = 1 AND batch = '')) AND lease_until <= :time
-    AND {_ELSEWHERE} <= :time
+    AND NOT {_ELSEWHERE} AND (batch = '' OR batch NOT IN ({_SAID_ELSEWHERE.format(column="batch")}))
 ORDER BY due, sequence LIMIT 1
 """  # noqa: S608 - a constant
 _GATHER: Final = f"""
 UPDATE deliveries SET batch = :batch, told = CASE
     (SELECT state FROM alerts WHERE alerts.alert_id = deliveries.alert_id) WHEN 'resolved' THEN NULL ELSE :time END
 WHERE state = 'pending' AND batch = '' AND channel = :channel AND pipeline = :pipeline AND reason = :reason
-    AND {_ELSEWHERE} <= :time
+    AND NOT {_ELSEWHERE}
 """  # noqa: S608 - a constant
 _SET_LAST: Final = """
 INSERT INTO groups (channel, pipeline, reason, last) VALUES (:channel, :pipeline, :reason, :time)
@@ -101,7 +101,16 @@ _NO_LONGER: Final = """
 UPDATE deliveries SET state = 'covered', settled = :time
 WHERE alert_id = :alert_id AND reason = 'escalated' AND state = 'pending' AND batch = ''
 """
-_NEXT_DUE: Final = f"SELECT min(max(due, lease_until, {_ELSEWHERE})) AS due FROM deliveries WHERE {_MINE}"  # noqa: S608 - as above
+# A message goes when the last of what it says can; each delivery is looked at once, for there may be thousands.
+_NEXT_DUE: Final = f"""
+SELECT min(free) AS due FROM (SELECT max(free) AS free FROM (
+    SELECT message, max(due, lease_until, elsewhere) AS free FROM (
+        SELECT CASE batch WHEN '' THEN delivery_id ELSE batch END AS message, due, lease_until,
+            coalesce((SELECT max(other.lease_until) FROM deliveries AS other WHERE {_OF_OTHERS}), 0) AS elsewhere
+        FROM deliveries AS mine WHERE {_MINE}
+    ) AS waiting
+) AS timed GROUP BY message) AS messages
+"""  # noqa: S608 - a constant
 
 
 class OutboxTables(Tables):
