@@ -138,11 +138,14 @@ class Deliverer:
 
     def _deliver(self) -> None:
         pause: float | None = _LOOK_SECONDS if self._channels else None
+        is_last = self._until != math.inf
         try:
             if self._is_there():
                 pause = self._work(pause)
         finally:
-            if pause is not None and self._until == math.inf:
+            if self._until != math.inf:  # if that is since this began, it has left what waits to share a message
+                pause = None if is_last else 0.0
+            if pause is not None:
                 self._worker.submit("deliver", self._deliver, delay_seconds=pause)
 
     def _work(self, pause: float | None) -> float | None:
