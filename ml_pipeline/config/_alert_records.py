@@ -85,7 +85,7 @@ class Alert:
         runbook: Address or name of the page that helps.
         acknowledged_by: Who sees to it; empty while nobody does.
         acknowledged_time: Since when, in seconds since the Unix epoch.
-        escalated: Whether it has become critical because nobody saw to it.
+        escalated: Whether it has become critical since it was raised, by itself or because nobody saw to it.
         muted: ``silence`` or ``inhibition`` while it is recorded and not delivered; else empty.
     """
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline.config._alert_records import (
+    SEVERITIES,
     Alert,
     AlertSummary,
     DeliveryState,
@@ -120,7 +121,7 @@ class AlertTables(UpkeepTables):
             durable = self._belongs_to(said, cooldown_seconds) is None
             with self._database.transaction(durable=durable):
                 found = self._belongs_to(said, cooldown_seconds)
-                recorded = self._raise(said, channels) if found is None else self._again(*found, said)
+                recorded = self._raise(said, channels) if found is None else self._again(*found, said, channels)
                 self._add_places(said, recorded.alert.alert_id)
         return recorded
 
@@ -223,14 +224,22 @@ class AlertTables(UpkeepTables):
             self._queue(said.alert, channels, said.alert.time)
         return Recorded(replace(said.alert, muted=muted), "raised")
 
-    def _again(self, row: Row, passing: bool, said: Occurrence) -> Recorded:
+    def _again(self, row: Row, passing: bool, said: Occurrence, channels: Sequence[str]) -> Recorded:
         existing, automatic = alert_of(row), bool(row["automatic"])
         outcome = judge(existing, automatic=automatic, said=said, passing=passing)
         if outcome == "implied":
             return Recorded(existing, outcome)
-        alert = repeated(existing, said) if outcome == "suppressed" else merged(existing, said)
+        is_open = existing.state != "resolved"
+        is_worse = is_open and SEVERITIES.index(said.alert.severity) > SEVERITIES.index(existing.severity)
+        is_news = is_worse and outcome == "suppressed"
+        if is_news:
+            outcome, alert = "refined", _worse(existing, said)
+        else:
+            alert = repeated(existing, said) if outcome == "suppressed" else merged(existing, said)
         values = values_of(alert) | {"automatic": automatic and said.automatic}
         self._database.execute(_UPDATE, values)
+        if is_worse and not alert.muted:
+            self._queue_worse(alert, channels, said.alert.time, is_news=is_news)
         return Recorded(alert, outcome)
 
     def _add_places(self, said: Occurrence, alert_id: str) -> None:
@@ -243,6 +252,13 @@ class AlertTables(UpkeepTables):
         for place in places:
             self._database.execute(_ADD_PLACE, place)
         self._database.execute(_FORGET_PLACES, {"most": _MOST_PLACES})
+
+
+def _worse(existing: Alert, said: Occurrence) -> Alert:
+    """Have an alert say what a repeat says that is more severe: no cooldown holds that back."""
+    told = replace(said, alert=replace(said.alert, message=existing.message))
+    escalated = existing.escalated or said.alert.severity == SEVERITIES[-1]
+    return replace(merged(existing, told), message=said.alert.message, escalated=escalated)
 
 
 def _values(said: Occurrence) -> dict[str, Any]:

@@ -97,6 +97,10 @@ WHERE alert_id = :alert_id AND reason IN ('firing', 'escalated') AND state = 'se
 )
 GROUP BY channel ORDER BY min(sequence)
 """
+_ON_CHANNELS: Final = """
+SELECT channel, max(CASE WHEN state = 'pending' AND batch = '' THEN 1 ELSE 0 END) AS waits FROM deliveries
+WHERE alert_id = :alert_id AND reason IN ('firing', 'escalated') GROUP BY channel
+"""
 _NO_LONGER: Final = """
 UPDATE deliveries SET state = 'covered', settled = :time
 WHERE alert_id = :alert_id AND reason = 'escalated' AND state = 'pending' AND batch = ''
@@ -190,6 +194,26 @@ class OutboxTables(Tables):
             }
             given |= {"reason": reason, "pipeline": pipeline, "queued": time, "note": said}
             self._database.execute(_QUEUE, given)
+
+    def _queue_worse(self, alert: Alert, channels: Sequence[str], time: float, *, is_news: bool) -> None:
+        """Say that an alert is more severe now; a message that still waits says it by itself.
+
+        Args:
+            alert: As it stands now.
+            channels: Where one of that severity goes; who has not heard of it yet hears of it as of a new one.
+            time: Now.
+            is_news: Whether it has become worse since it was raised, or is only seen better.
+        """
+        rows = self._database.rows(_ON_CHANNELS, {"alert_id": alert.alert_id})
+        waits = {row["channel"]: bool(row["waits"]) for row in rows}
+        if ALERTMANAGER in channels:  # which knows who is to hear of what is so severe
+            fresh, again = [], [] if waits.get(ALERTMANAGER, True) else list(channels)
+        else:
+            fresh = [channel for channel in channels if channel not in waits]
+            again = [channel for channel in channels if not waits.get(channel, True)]
+        self._queue(alert, fresh, time)
+        if is_news:
+            self._queue(alert, again, time, reason="escalated")
 
     def _shared(self, channel: str, pipeline: str, reason: str, time: float) -> float:
         """Say when the next message of a group may go."""

@@ -291,7 +291,7 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
         background.recoveries.failed(recorded.alert)
         if recorded.outcome == "raised":
             background.raised(recorded.alert)
-        elif said.escalate_after is not None:
+        elif said.escalate_after is not None or recorded.outcome == "refined":
             background.wake()
         elif recorded.outcome != "implied":
             background.touch()
