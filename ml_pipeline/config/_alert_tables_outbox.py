@@ -26,6 +26,14 @@ MOST_IN_A_MESSAGE: Final = 100
 _MOST_AT_ONCE: Final = 10_000
 _STANDS_IN: Final = "Alertmanager has not taken this, so the pipeline sends it itself."
 
+_MOST_AHEAD_SECONDS: Final = 60.0  # the clocks of several hosts are not quite one
+
+_AHEAD: Final = "state = 'pending' AND queued > :ahead"
+_TURN_BACK: Final = f"""
+UPDATE deliveries SET queued = :time, due = :time,
+    lease_until = CASE WHEN lease_until > :until THEN :until ELSE lease_until END
+WHERE {_AHEAD}
+"""  # noqa: S608 - a constant
 _QUEUE: Final = """
 INSERT INTO deliveries
     (delivery_id, alert_id, channel, state, attempts, due, lease_until, error, reason, pipeline, queued, note)
@@ -125,6 +133,7 @@ class OutboxTables(Tables):
     ) -> Delivery | None:
         """See `AlertStore.claim`."""
         given = {"channels": as_json(channels), "time": time, "early": early}
+        self._turn_back(time, time + lease_seconds)
         if not self._database.rows(_DUE, given):  # most of the time: no write lock for finding nothing
             return None
         with self._database.transaction():
@@ -165,6 +174,13 @@ class OutboxTables(Tables):
         """See `AlertStore.next_due`."""
         due: float | None = self._database.rows(_NEXT_DUE, {"channels": as_json(channels)})[0]["due"]
         return due
+
+    def _turn_back(self, time: float, until: float) -> None:
+        """Have what was put here in what is now the future, for the clock was set back, due now."""
+        given = {"time": time, "ahead": time + _MOST_AHEAD_SECONDS, "until": until}
+        if self._database.rows(f"SELECT 1 FROM deliveries WHERE {_AHEAD} LIMIT 1", given):  # noqa: S608 - a constant
+            with self._database.transaction():
+                self._database.execute(_TURN_BACK, given)
 
     def _gather(self, row: Row, time: float) -> str:
         """Make one message of everything that waits in a group; its first delivery gives it its id."""
@@ -219,8 +235,9 @@ class OutboxTables(Tables):
         """Say when the next message of a group may go."""
         rows = self._database.rows(_LAST, {"channel": channel, "pipeline": pipeline, "reason": reason})
         since = time - rows[0]["last"] if rows else GROUP_SECONDS
-        # A last message in what is now the future is no reason to wait for it.
-        return time + GROUP_SECONDS - since if 0 <= since < GROUP_SECONDS else time
+        # A last message in what is now the future is no reason to wait for it; one of a moment later is, for whoever
+        # had to wait for the store while that was made.
+        return time + GROUP_SECONDS - max(since, 0.0) if abs(since) < GROUP_SECONDS else time
 
     def _queue_resolved(self, alert: Alert, time: float) -> None:
         """Say that an alert is over wherever people have heard of it; that it is critical need not be said any more."""
