@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ml_pipeline.config._alert_names import rule_of
+from ml_pipeline.config._alert_secrets import veiled
 from ml_pipeline.config._encoding import encode, one_line, rfc3339, to_plain
 from ml_pipeline.config._events import EMPTY, Severity
 from ml_pipeline.config._redaction import current
@@ -354,6 +355,7 @@ def bounded_text(value: object, most_characters: int = MOST_NAME_CHARACTERS, *, 
     plain = to_plain(value, None if is_id else current())
     if plain is None:
         return ""
+    plain = plain if is_id else veiled(plain)
     text = one_line(plain if isinstance(plain, str) else encode(plain).decode())
     return text if len(text) <= most_characters else text[: most_characters - 1] + "…"
 
@@ -369,7 +371,7 @@ def bounded_details(details: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept: dict[str, Any] = {}
     room = MOST_DETAIL_BYTES
-    plain = to_plain({key: value for key, value in details.items() if value is not None}, current())
+    plain = veiled(to_plain({key: value for key, value in details.items() if value is not None}, current()))
     for index, (key, value) in enumerate(plain.items()):
         size = len(encode({key: value}))
         if size > room:
