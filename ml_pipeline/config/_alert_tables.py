@@ -20,6 +20,7 @@ from ml_pipeline.config._alert_records import (
 )
 from ml_pipeline.config._alert_tables_base import COLUMNS, alert_of, as_json, values_of
 from ml_pipeline.config._alert_tables_upkeep import UpkeepTables
+from ml_pipeline.config._events import EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -162,14 +163,16 @@ class AlertTables(UpkeepTables):
         state: str | None = None,
         since: float | None = None,
         only_active: bool = False,
+        identity: Mapping[str, str] = EMPTY,
     ) -> list[Alert]:
         """See `AlertStore.find`."""
         given = {"kind": kind, "severity": severity, "state": state, "since": since}
         conditions = [_CONDITIONS[name] for name, value in given.items() if value is not None]
+        conditions += [f"{name} = :{name}" for name in identity]
         conditions += ["active = 1"] if only_active else []
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         statement = f"SELECT * FROM alerts {where} ORDER BY time DESC, sequence DESC LIMIT :limit"  # noqa: S608 - as above
-        return [alert_of(row) for row in self._database.rows(statement, given | {"limit": limit})]
+        return [alert_of(row) for row in self._database.rows(statement, given | {"limit": limit, **identity})]
 
     def summarise(self, since: float, until: float = math.inf) -> AlertSummary:
         """See `AlertStore.summarise`."""
