@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
 __all__ = [
+    "FAILURE_KIND",
     "SEVERITIES",
     "Alert",
     "AlertSummary",
@@ -47,6 +48,7 @@ Outcome = Literal["raised", "suppressed", "refined", "implied"]
 
 SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 STATES: Final[tuple[AlertRecordState, ...]] = get_args(AlertRecordState)
+FAILURE_KIND: Final = "processing_failure"
 STACKTRACE: Final = "stacktrace"
 """Where the traceback lies in an alert's details."""
 
@@ -304,6 +306,7 @@ def merged(existing: Alert, said: Occurrence) -> Alert:
         run_id=existing.run_id or new.run_id,
         user_id=existing.user_id or new.user_id,
         model=existing.model or new.model,
+        feature=existing.feature or new.feature,
         error_type=existing.error_type or new.error_type,
         count=existing.count + 1,
         last_time=new.last_time,

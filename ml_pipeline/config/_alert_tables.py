@@ -77,7 +77,7 @@ UPDATE alerts SET active = 0 WHERE active = 1 AND kind = :kind AND pipeline = :p
 _AT_PLACE: Final = """
 SELECT alerts.*, (places.failure IS NOT NULL OR place IS NOT :operation_id) AS passing
 FROM places JOIN alerts USING (alert_id)
-WHERE place IN (SELECT value FROM json_each(:places)) AND kind = :kind AND rule = :rule
+WHERE place IN (SELECT value FROM json_each(:places)) AND kind = :kind AND (rule = :rule OR rule = '' OR :rule = '')
     AND places.time > :time - :window AND places.time < :time + :window
     AND (failure IS NULL OR (failure = :failure
         AND (places.error_type = :error_type OR places.error_type = '' OR :error_type = '')))
