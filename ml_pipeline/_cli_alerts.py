@@ -190,13 +190,19 @@ def list_rules(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array, every field.")] = False,
 ) -> int:
-    """Check the file of alert rules, and list them."""
+    """Check the file of alert rules, its routes and limits too, and list the rules."""
+    from ml_pipeline._settings_alerts import CHANNELS
+    from ml_pipeline.config._alert_routes import Routes
     from ml_pipeline.config._alert_rule_file import load_rules
     from ml_pipeline.config._alert_rule_table import COLUMNS, rule_fields, rule_row
+    from ml_pipeline.config._alert_ways import channel_names
     from ml_pipeline.settings import load_settings
 
-    path = file or load_settings().alert_rules_file
+    settings = load_settings()
+    path = file or settings.alert_rules_file
     rules = () if path is None else load_rules(path)
+    known = channel_names(settings) if file is None else tuple(CHANNELS)  # a file may be for another machine
+    Routes.of(settings.model_copy(update={"alert_rules_file": path}), known)
     if as_json:
         _json([rule_fields(rule) for rule in rules])
     else:

@@ -14,6 +14,7 @@ import ml_pipeline
 from ml_pipeline._command import FAILED, TERMINATED, run_command, run_script, say
 from ml_pipeline.settings import load_settings
 from stack import preflight
+from stack.alertmanager import runbooks_address
 from stack.backup import back_up, read_manifest, restore
 from stack.docker import Compose, StackError, docker, environment
 from stack.files import MARK, STATE, forget, is_known, prepare, unread_logs
@@ -103,7 +104,7 @@ def dashboards(context: typer.Context) -> int:
     _ready()
     variables = environment(_ROOT)
     # From here and not from the one-shot container, whose files, such as those of --export, vanish with it.
-    os.environ["RUNBOOKS_URL"] = variables.get("RUNBOOKS_URL") or f"{_address(variables, 'PROMETHEUS_PORT')}/consoles"
+    os.environ["RUNBOOKS_URL"] = runbooks_address(variables)
     password = _ROOT / STATE / "secrets" / "grafana_admin_password"
     access = [f"--url={_address(variables, 'GRAFANA_PORT')}", f"--user={variables.get('GRAFANA_USER', 'admin')}"]
     return set_up([*access, f"--password-file={password}", *context.args])

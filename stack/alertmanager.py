@@ -14,26 +14,29 @@ from typing import TYPE_CHECKING, Final
 from stack.docker import StackError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ml_pipeline.settings import Settings
 
-__all__ = ["render", "secret_files"]
+__all__ = ["render", "runbook_of", "runbooks_address", "secret_files"]
 
 _SECRETS: Final = "/run/secrets"
 """Where the container has them."""
+OWN_RUNBOOK: Final = "{{ .Annotations.runbook_url }}"
 _INBOX: Final = "mailpit:1025"
 _IMPLICIT_TLS_PORT: Final = 465
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def render(template: Path, settings: Settings) -> str:
+def render(template: Path, settings: Settings, runbook: str = OWN_RUNBOOK) -> str:
     """Fill in Alertmanager's configuration.
 
     Args:
         template: The file with the routes. ``$name`` is filled in; a line that begins with ``#slack:`` or
             ``#pagerduty:`` stands in the result, without that, where the channel's secret is set.
         settings: Without a mail server, mail goes to the stack's own inbox.
+        runbook: The page of an alert, in Alertmanager's own template language; by default the one that it names.
 
     Returns:
         The configuration, YAML.
@@ -51,6 +54,7 @@ def render(template: Path, settings: Settings) -> str:
         "smtp_from": _quoted(sender),
         "smtp_options": "".join(f"  {name}: {value}\n" for name, value in _smtp_options(settings).items()),
         "email_to": _quoted(receivers),
+        "runbook": runbook,
     }
     try:
         return Template(text).substitute(values)
@@ -60,6 +64,30 @@ def render(template: Path, settings: Settings) -> str:
             wrong.args[0],
             f"write a plain dollar sign as $$; filled in are {', '.join(sorted(values))}",
         ) from None
+
+
+def runbooks_address(variables: Mapping[str, str]) -> str:
+    """Return where runbooks are served: by the stack's Prometheus, unless ``RUNBOOKS_URL`` says otherwise.
+
+    Args:
+        variables: What Compose fills variables in from.
+    """
+    return variables.get("RUNBOOKS_URL") or f"http://127.0.0.1:{variables.get('PROMETHEUS_PORT', '9090')}/consoles"
+
+
+def runbook_of(pages: Path, variables: Mapping[str, str]) -> str:
+    """Return the page of an alert, in Alertmanager's own template language.
+
+    Rules name theirs. What a process tells names none; it has the page of its name, where there is one.
+
+    Args:
+        pages: The folder of the runbooks, a file for each name.
+        variables: As above.
+    """
+    names = "|".join(sorted(page.stem for page in pages.glob("*.md") if page.stem.isalnum() and page.stem != "README"))
+    page = runbooks_address(variables) + "/{{ .Labels.alertname }}.md"
+    own = f'{{{{ if match "^({names})$" .Labels.alertname }}}}{page}{{{{ end }}}}'
+    return f"{{{{ with .Annotations.runbook_url }}}}{{{{ . }}}}{{{{ else }}}}{own}{{{{ end }}}}"
 
 
 def secret_files(settings: Settings) -> dict[str, Path]:

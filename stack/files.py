@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ml_pipeline._platform import replace_durably
-from stack.alertmanager import render, secret_files
-from stack.docker import StackError
+from stack.alertmanager import render, runbook_of, secret_files
+from stack.docker import StackError, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,8 @@ def prepare(root: Path, settings: Settings) -> None:
         (root / STATE).chmod(0o755)  # whatever the umask: who may write here could put other secrets in place
         _write_secrets(root / STATE / "secrets", settings)
         configuration = root / STATE / "alertmanager" / "alertmanager.yml"
-        _write(configuration, render(root / "prometheus" / "alertmanager.yml.template", settings), 0o644)
+        runbook = runbook_of(root / "docs" / "runbooks", environment(root))
+        _write(configuration, render(root / "prometheus" / "alertmanager.yml.template", settings, runbook), 0o644)
         configuration.parent.chmod(0o755)  # whatever the umask: the container is another user
         _make_log_folder(settings.log_dir)
         _write_variable(root / ".env", str(settings.log_dir.stat().st_gid))

@@ -70,13 +70,15 @@ class PostgresServer:
 
     def cut(self) -> None:
         """End every connection but the one that asks for it."""
-        self.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename <> ''")
+        self.ask(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename <> ''"
+        )
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), "--pgdata", str(self._data), *arguments]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                               check=False, cwd="/", **self._who)  # fmt: skip
-        assert done.returncode == 0, (command, self._log.read_text() if self._log.exists() else '')
+        assert done.returncode == 0, (command, self._log.read_text() if self._log.exists() else "")
 
 
 @contextmanager

@@ -18,6 +18,8 @@ _KEYS: Final = "alertname, pipeline, kind, severity, job, instance"
 _WAYS: Final = '{integration=~"email|slack|pagerduty|webhook"}'
 _SENT: Final = f"alertmanager_notifications_total{_WAYS}"
 _NOT_SENT: Final = f"alertmanager_notifications_failed_total{_WAYS}"
+_TAKEN: Final = 'result="sent"'
+_NOT_TAKEN: Final = 'result!="sent"'
 _NO_ALERTMANAGER: Final = "no Alertmanager reports"
 _NO_PROMETHEUS: Final = "Prometheus does not report on itself"
 _WORKS: Final = Scale(((None, "red"), (1, "green")), {"1": ("works", "green")})
@@ -56,11 +58,11 @@ FINE_NOW: Final = (
         runbook="DataDrift",
     ),
     words(
-        "Raised by the pipelines",
-        f"sum({q.now('alerts_active', 'pipeline, severity', how='sum')})",
+        "Open in the pipelines",
+        f"sum({q.now('alerts_active', 'pipeline, severity')})",
         trouble("none", "orange"),
         w=3,
-        about="Alerts that the processes themselves raised and that are not resolved.",
+        about="Alerts that the processes themselves raised and that are not resolved, as their store has them.",
         unit="suffix: open",
         empty="no pipeline reports",
         logs=_LINES,
@@ -70,7 +72,7 @@ FINE_NOW: Final = (
         "Alerting",
         f"clamp_max(count({q.WATCHDOG}), 1)",
         _WORKS,
-        w=3,
+        w=2,
         about="The watchdog always fires: while it does, rules are evaluated.",
         unit="short",
         empty="the watchdog is missing: no alert can fire",
@@ -87,6 +89,17 @@ FINE_NOW: Final = (
         runbook="NotificationsFailing",
     ),
     words(
+        "Given up by the pipelines",
+        q.at_least_zero(q.in_range("alert_deliveries_total", where='result="dead"'), q.zero_of("alerts_total")),
+        trouble("none"),
+        w=3,
+        about="Messages that the processes could not deliver in this range and try no more: `ml-pipeline alerts show`.",
+        unit="suffix: given up",
+        empty="no pipeline reports",
+        logs=_LINES,
+        runbook="NotificationsFailing",
+    ),
+    words(
         "Rules that failed",
         q.grown("prometheus_rule_evaluation_failures_total"),
         trouble("none"),
@@ -100,7 +113,7 @@ FINE_NOW: Final = (
         "Configuration",
         "min(prometheus_config_last_reload_successful) * min(alertmanager_config_last_reload_successful)",
         Scale(((None, "red"), (1, "green")), {"0": ("not loaded", "red"), "1": ("loaded", "green")}),
-        w=3,
+        w=2,
         about="Whether Prometheus and Alertmanager run with the configuration that lies on disk.",
         unit="short",
         empty=_NO_ALERTMANAGER,
@@ -110,7 +123,7 @@ FINE_NOW: Final = (
         "Silences",
         'sum(alertmanager_silences{state="active"})',
         Scale(((None, "green"), (1, "orange")), {"0": ("none", "green")}),
-        w=3,
+        w=2,
         about="Silences in force: alerts that they match fire here, but send nothing.",
         unit="suffix: in force",
         empty=_NO_ALERTMANAGER,
@@ -124,6 +137,7 @@ SINCE_WHEN: Final = (
         f"max by (alertname, pipeline, severity) ({q.FIRING})",
         "{{alertname}} {{pipeline}} ({{severity}})",
         _FIRES,
+        w=8,
         about="Each alert while it fired. A short bar again and again is a threshold that is too tight.",
         unit="short",
         empty="nothing fired in this range",
@@ -133,8 +147,19 @@ SINCE_WHEN: Final = (
     bars(
         "Raised by the pipelines, by kind",
         {"{{kind}}": f"60 * {q.rate('alerts_total', 'kind')}"},
+        w=8,
         about="Alerts that the processes themselves raised, a minute, by kind.",
         unit="cpm",
+        empty="no pipeline reports",
+        logs=_LINES,
+        runbook="PipelineFailure",
+    ),
+    lines(
+        "Open in the pipelines, by severity",
+        {"{{severity}}": f"sum by (severity) ({q.now('alerts_active', 'pipeline, severity')})"},
+        w=8,
+        about="Alerts that the processes themselves raised and that nobody and nothing has resolved, by severity.",
+        unit="short",
         empty="no pipeline reports",
         logs=_LINES,
         runbook="PipelineFailure",
@@ -182,12 +207,13 @@ WHERE: Final = (
         runbook="PipelineFailure",
     ),
     ranking(
-        "Repeats held back",
+        "Held back by the pipelines",
         q.at_least_zero(
             q.in_range("alerts_suppressed_total", "pipeline, reason"), q.zero_of("alerts_total", label="reason")
         ),
         "{{pipeline}} {{reason}}",
-        about="Repeats that the processes held back in this range, by reason: they say nothing new.",
+        about="Repeats and alerts that the processes held back in this range: within the cooldown, silenced, or muted "
+        "by the alert that caused them.",
         unit="short",
         empty="no pipeline reports",
         logs=_LINES,
@@ -199,9 +225,10 @@ WHERE: Final = (
         [Column("Attempts", q.in_range("alert_deliveries_total", "channel, result"))],
         sort="Attempts",
         w=8,
-        about="Deliveries by processes that have channels of their own, such as SMTP settings, in this range.",
+        about="Attempts to deliver by the processes in this range, to Alertmanager or through channels of their own, "
+        "such as mail: sent, failed and to be tried again, or dead: given up.",
         unit="short",
-        empty="no pipeline sends alerts itself",
+        empty="no pipeline has sent an alert",
         logs=_LINES,
         runbook="NotificationsFailing",
     ),
@@ -210,9 +237,12 @@ WHERE: Final = (
 IS_IT_HEARD: Final = (
     bars(
         "Notifications sent, by way",
-        {"{{integration}}": f"60 * sum by (integration) (rate({_SENT}[$__rate_interval]))"},
+        {
+            "{{integration}}": f"60 * sum by (integration) (rate({_SENT}[$__rate_interval]))",
+            "pipelines, {{channel}}": f"60 * {q.rate('alert_deliveries_total', 'channel', _TAKEN)}",
+        },
         w=8,
-        about="Mails and messages that Alertmanager sent, a minute, by way.",
+        about="Mails and messages that Alertmanager and the processes themselves sent, a minute, by way.",
         unit="cpm",
         empty=_NO_ALERTMANAGER,
         runbook="NotificationsFailing",
@@ -222,9 +252,10 @@ IS_IT_HEARD: Final = (
         {
             "{{integration}}": f"60 * sum by (integration) (rate({_NOT_SENT}[$__rate_interval]))",
             "dropped by Prometheus": "60 * sum(rate(prometheus_notifications_dropped_total[$__rate_interval]))",
+            "pipelines, {{channel}}": f"60 * {q.rate('alert_deliveries_total', 'channel', _NOT_TAKEN)}",
         },
         w=8,
-        about="What Alertmanager could not send, and what Prometheus could not hand over to it, a minute.",
+        about="What Alertmanager and the processes could not send, and what Prometheus could not hand over, a minute.",
         unit="cpm",
         empty=_NO_ALERTMANAGER,
         runbook="NotificationsFailing",

@@ -9,7 +9,7 @@ from ml_pipeline import _runtime
 from ml_pipeline.config._alert_active import ActiveAlerts
 from ml_pipeline.config._alert_alertmanager import AlertmanagerChannel
 from ml_pipeline.config._alert_cooldowns import Cooldowns
-from ml_pipeline.config._alert_delivery import Deliverer
+from ml_pipeline.config._alert_delivery import Deliverer, count_from_zero
 from ml_pipeline.config._alert_history import NEWEST, HistoryFile
 from ml_pipeline.config._alert_recoveries import Recoveries
 from ml_pipeline.config._alert_routes import Routes
@@ -135,6 +135,7 @@ class AlertBackground:
         self._active = ActiveAlerts(store, settings.name, clock=clock) if is_shared else None
         self.recoveries = Recoveries(store, is_there, clock=clock, wake=self.wake)
         if is_shared:
+            count_from_zero(self._deliverer.channels)
             self._history = HistoryFile(
                 settings.log_dir / "alerts.json", folder / "alerts.json.lock", lambda: store().find(limit=NEWEST)
             )

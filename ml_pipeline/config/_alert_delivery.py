@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ml_pipeline.config._alert_records import Delivery
     from ml_pipeline.config._alert_store import AlertStore
 
-__all__ = ["Deliverer", "DeliveryHook", "count_delivery"]
+__all__ = ["Deliverer", "DeliveryHook", "count_delivery", "count_from_zero"]
 
 FIRST_RETRY_SECONDS: Final = 2.0
 LONGEST_RETRY_SECONDS: Final = 3_600.0
@@ -49,6 +49,13 @@ def count_delivery(channel: str, result: str, seconds: float) -> None:
     from ml_pipeline.config.prometheus_metrics import pipeline_metrics
 
     pipeline_metrics.alert_delivered(channel, result, seconds)
+
+
+def count_from_zero(channels: Sequence[str]) -> None:
+    """Have the metrics count what becomes of deliveries through these channels from 0 on."""
+    from ml_pipeline.config.prometheus_metrics import pipeline_metrics
+
+    pipeline_metrics.alert_channels(channels)
 
 
 class Deliverer:
@@ -131,11 +138,14 @@ class Deliverer:
 
     def _deliver(self) -> None:
         pause: float | None = _LOOK_SECONDS if self._channels else None
+        is_last = self._until != math.inf
         try:
             if self._is_there():
                 pause = self._work(pause)
         finally:
-            if pause is not None and self._until == math.inf:
+            if self._until != math.inf:  # if that is since this began, it has left what waits to share a message
+                pause = None if is_last else 0.0
+            if pause is not None:
                 self._worker.submit("deliver", self._deliver, delay_seconds=pause)
 
     def _work(self, pause: float | None) -> float | None:

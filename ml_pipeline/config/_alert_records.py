@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ml_pipeline.config._alert_names import rule_of
+from ml_pipeline.config._alert_secrets import veiled
 from ml_pipeline.config._encoding import encode, one_line, rfc3339, to_plain
 from ml_pipeline.config._events import EMPTY, Severity
 from ml_pipeline.config._redaction import current
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
 __all__ = [
+    "FAILURE_KIND",
     "SEVERITIES",
     "Alert",
     "AlertSummary",
@@ -46,6 +48,7 @@ Outcome = Literal["raised", "suppressed", "refined", "implied"]
 
 SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 STATES: Final[tuple[AlertRecordState, ...]] = get_args(AlertRecordState)
+FAILURE_KIND: Final = "processing_failure"
 STACKTRACE: Final = "stacktrace"
 """Where the traceback lies in an alert's details."""
 
@@ -85,7 +88,7 @@ class Alert:
         runbook: Address or name of the page that helps.
         acknowledged_by: Who sees to it; empty while nobody does.
         acknowledged_time: Since when, in seconds since the Unix epoch.
-        escalated: Whether it has become critical because nobody saw to it.
+        escalated: Whether it has become critical since it was raised, by itself or because nobody saw to it.
         muted: ``silence`` or ``inhibition`` while it is recorded and not delivered; else empty.
     """
 
@@ -303,6 +306,7 @@ def merged(existing: Alert, said: Occurrence) -> Alert:
         run_id=existing.run_id or new.run_id,
         user_id=existing.user_id or new.user_id,
         model=existing.model or new.model,
+        feature=existing.feature or new.feature,
         error_type=existing.error_type or new.error_type,
         count=existing.count + 1,
         last_time=new.last_time,
@@ -354,6 +358,7 @@ def bounded_text(value: object, most_characters: int = MOST_NAME_CHARACTERS, *, 
     plain = to_plain(value, None if is_id else current())
     if plain is None:
         return ""
+    plain = plain if is_id else veiled(plain)
     text = one_line(plain if isinstance(plain, str) else encode(plain).decode())
     return text if len(text) <= most_characters else text[: most_characters - 1] + "…"
 
@@ -369,7 +374,7 @@ def bounded_details(details: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept: dict[str, Any] = {}
     room = MOST_DETAIL_BYTES
-    plain = to_plain({key: value for key, value in details.items() if value is not None}, current())
+    plain = veiled(to_plain({key: value for key, value in details.items() if value is not None}, current()))
     for index, (key, value) in enumerate(plain.items()):
         size = len(encode({key: value}))
         if size > room:

@@ -13,7 +13,7 @@ from ml_pipeline import _runtime
 from ml_pipeline.config._alert_conditions import Watch
 from ml_pipeline.config._alert_records import bounded_text
 from ml_pipeline.config._alert_rule_said import Seen, kind_of, occurrence
-from ml_pipeline.config._alert_subjects import EACH, SUBJECTS, matches, readings
+from ml_pipeline.config._alert_subjects import EACH, FAILURES, SUBJECTS, matches, readings
 from ml_pipeline.errors import AlertError, closest
 
 if TYPE_CHECKING:
@@ -293,7 +293,9 @@ def _identity(rule: AlertRule, key: Key) -> dict[str, str]:
 def _stands_in(rule: AlertRule, event: Event) -> bool:
     if rule.on == "drift":
         return rule.value in _ALARMING
-    return rule.on == "operation" and getattr(event, "type", "") in rule.wanted.get("type", ())
+    # Of one that went well nobody alerts; what calls have said of it before is resolved as ever.
+    kind = getattr(event, "type", "")
+    return rule.on == "operation" and kind in FAILURES and kind in rule.wanted.get("type", ())
 
 
 def _named(rule: AlertRule) -> tuple[Any, ...]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["RuleCalls"]
 
 _SINK: Final = "alerting"
-_MOST_LOOKED_AT: Final = 1_000
 _PLAIN: Final = frozenset({float, str, bool})  # not an int, which may be too large for a float
 
 
@@ -109,13 +108,7 @@ class RuleCalls(Crier):
         return self.clear(kind, _runtime.settings().name, feature=resource, name=alert_name(kind, feature=resource))
 
     def latest(self, kind: str, pipeline: str, **identity: str) -> Alert | None:
-        """Return the last alert of a kind that has these fields, open or not; of the newest thousand of the kind."""
-        wanted = {"pipeline": pipeline, **identity}
-        found = self.history(limit=_MOST_LOOKED_AT, kind=kind)
-        return next((one for one in found if all(getattr(one, name) == text for name, text in wanted.items())), None)
-
-    def history(self, *, limit: int, kind: str) -> list[Alert]:
-        """Return alerts, newest first; see `AlertManager.history`."""
+        """Return the last alert of a kind that has these fields, open or not."""
         raise NotImplementedError
 
     def hold_back(self, occurrence: Occurrence, alert_id: str) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ml_pipeline.config import _alert_occurrences as _occurrences
 from ml_pipeline.config._alert_occurrences import number
-from ml_pipeline.config._alert_records import Occurrence, bounded_text
+from ml_pipeline.config._alert_records import FAILURE_KIND, Occurrence, bounded_details, bounded_text
 from ml_pipeline.config._alert_rules import MEASURED_KIND
-from ml_pipeline.config._alert_subjects import SUBJECTS
-from ml_pipeline.config._events import EMPTY
+from ml_pipeline.config._alert_subjects import FAILURES, SUBJECTS
+from ml_pipeline.config._events import EMPTY, OperationEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,7 +83,7 @@ def occurrence(rule: AlertRule, seen: Seen, points: Iterable[tuple[float, float]
     }
     labels = {**rule.labels, **{bounded_text(label): bounded_text(text) for label, text in seen.labels.items()}}
     message = rule.template.fill(shown, labels) if rule.message else _sentence(rule, seen, threshold)
-    said = _occurrences.from_call(
+    said = _of_failure(rule, seen, message, facts, time) or _occurrences.from_call(
         kind_of(rule),
         rule.severity,
         message,
@@ -105,6 +105,17 @@ def occurrence(rule: AlertRule, seen: Seen, points: Iterable[tuple[float, float]
         escalate_after=rule.escalate_after,
         escalate_seconds=rule.escalate_seconds,
     )
+
+
+def _of_failure(rule: AlertRule, seen: Seen, message: str, facts: Mapping[str, Any], time: float) -> Occurrence | None:
+    """Describe the failure of an operation as it is without the rule, so that a call about it is one with it."""
+    event = seen.event
+    if not isinstance(event, OperationEvent) or event.type not in FAILURES or kind_of(rule) != FAILURE_KIND:
+        return None
+    said = _occurrences.from_operation(event, time=time)
+    details = bounded_details({**said.alert.details, **facts})
+    alert = replace(said.alert, severity=rule.severity, message=message, feature=seen.feature, details=details)
+    return replace(said, alert=alert)
 
 
 def _sentence(rule: AlertRule, seen: Seen, threshold: Scalar | None) -> str:

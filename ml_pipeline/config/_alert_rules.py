@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ml_pipeline.config._alert_conditions import Condition, Scalar
 from ml_pipeline.config._alert_records import MOST_MESSAGE_CHARACTERS, MOST_NAME_CHARACTERS, SEVERITIES
-from ml_pipeline.config._alert_subjects import SUBJECTS, Subject
+from ml_pipeline.config._alert_subjects import FAILURES, SUBJECTS, Subject
 from ml_pipeline.config._alert_template import Template
 from ml_pipeline.config._events import EMPTY, Severity
 from ml_pipeline.errors import AlertError, closest
@@ -200,6 +200,8 @@ class _Check:
             if not values or not all(isinstance(each, (str, int, float)) for each in values):
                 raise self.fail("where", "give each path a text, a number, or a list of them", f"correct {path}")
             wanted[path] = values
+        if self.rule.value == "type" and FAILURES.issuperset(wanted.get("type", ("none",))):
+            wanted["type"] += ("complete",)  # a rule that only hears of failures would never hear that they are over
         return MappingProxyType(wanted)
 
     def levels(self) -> None:

@@ -1,15 +1,15 @@
-"""Secrets of the channels: read from their files at each attempt, so that they may be changed meanwhile."""
+"""Secrets: those of the channels, read anew at each attempt; and those that a text of somebody else's may carry."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ml_pipeline.errors import SettingsError
+from ml_pipeline.errors import SettingsError, without_credentials
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["read_secret"]
+__all__ = ["read_secret", "veiled"]
 
 
 def read_secret(file: Path, setting: str) -> str:
@@ -39,3 +39,12 @@ def read_secret(file: Path, setting: str) -> str:
         rule = f"ML_PIPELINE_{setting.upper()} must name a readable file with one line"
         raise SettingsError(rule, str(file), f"correct that: {reason}")
     return text
+
+
+def veiled(plain: Any) -> Any:
+    """Hide what the URLs in a plain JSON value give away, however deep: an alert leaves the host, and is forwarded."""
+    if isinstance(plain, str):
+        return without_credentials(plain) if "://" in plain else plain
+    if isinstance(plain, dict):
+        return {key: veiled(value) for key, value in plain.items()}
+    return [veiled(value) for value in plain] if isinstance(plain, list) else plain

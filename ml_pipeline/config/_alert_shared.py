@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _alert_tables_move
+from ml_pipeline.config._events import EMPTY
 from ml_pipeline.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ml_pipeline.config._alert_records import (
         Alert,
@@ -178,12 +179,19 @@ class SharedAlertStore:
         state: str | None = None,
         since: float | None = None,
         only_active: bool = False,
+        identity: Mapping[str, str] = EMPTY,
     ) -> list[Alert]:
         """See `AlertStore.find`; while the database is away, what this host knows. What it kept moves over first."""
         self._reach()
         return self._either(
             lambda store: store.find(
-                limit=limit, kind=kind, severity=severity, state=state, since=since, only_active=only_active
+                limit=limit,
+                kind=kind,
+                severity=severity,
+                state=state,
+                since=since,
+                only_active=only_active,
+                identity=identity,
             )
         )
 

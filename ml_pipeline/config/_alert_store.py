@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ml_pipeline.config._events import EMPTY
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ml_pipeline.config._alert_records import (
         Alert,
@@ -199,6 +201,7 @@ class AlertStore(Protocol):
         state: str | None = None,
         since: float | None = None,
         only_active: bool = False,
+        identity: Mapping[str, str] = EMPTY,
     ) -> list[Alert]:
         """Return the newest alerts that meet every condition given, newest first.
 
@@ -209,6 +212,7 @@ class AlertStore(Protocol):
             state: In this state.
             since: Raised at this time or later.
             only_active: Not resolved, and the latest of their identity.
+            identity: With these texts in these fields of an `Alert`.
         """
         ...
 

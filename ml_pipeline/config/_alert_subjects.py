@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ml_pipeline.config._events import Event
 
-__all__ = ["EACH", "SUBJECTS", "Subject", "matches", "readings"]
+__all__ = ["EACH", "FAILURES", "SUBJECTS", "Subject", "matches", "readings"]
 
 EACH: Final = "*"
 """Stands, as the last part of a path, for every entry: each is watched by itself."""
@@ -64,6 +64,9 @@ class Subject:
         elif dot:
             raise ValueError(f"write {first} alone: it has no parts")
 
+
+FAILURES: Final = frozenset({"fail", "abandon"})
+"""Types of the events of operations that did not go well."""
 
 SUBJECTS: Final[Mapping[str, Subject]] = MappingProxyType(
     {

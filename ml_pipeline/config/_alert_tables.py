@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline.config._alert_records import (
+    SEVERITIES,
     Alert,
     AlertSummary,
     DeliveryState,
@@ -19,6 +20,7 @@ from ml_pipeline.config._alert_records import (
 )
 from ml_pipeline.config._alert_tables_base import COLUMNS, alert_of, as_json, values_of
 from ml_pipeline.config._alert_tables_upkeep import UpkeepTables
+from ml_pipeline.config._events import EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +77,7 @@ UPDATE alerts SET active = 0 WHERE active = 1 AND kind = :kind AND pipeline = :p
 _AT_PLACE: Final = """
 SELECT alerts.*, (places.failure IS NOT NULL OR place IS NOT :operation_id) AS passing
 FROM places JOIN alerts USING (alert_id)
-WHERE place IN (SELECT value FROM json_each(:places)) AND kind = :kind AND rule = :rule
+WHERE place IN (SELECT value FROM json_each(:places)) AND kind = :kind AND (rule = :rule OR rule = '' OR :rule = '')
     AND places.time > :time - :window AND places.time < :time + :window
     AND (failure IS NULL OR (failure = :failure
         AND (places.error_type = :error_type OR places.error_type = '' OR :error_type = '')))
@@ -120,7 +122,7 @@ class AlertTables(UpkeepTables):
             durable = self._belongs_to(said, cooldown_seconds) is None
             with self._database.transaction(durable=durable):
                 found = self._belongs_to(said, cooldown_seconds)
-                recorded = self._raise(said, channels) if found is None else self._again(*found, said)
+                recorded = self._raise(said, channels) if found is None else self._again(*found, said, channels)
                 self._add_places(said, recorded.alert.alert_id)
         return recorded
 
@@ -161,14 +163,16 @@ class AlertTables(UpkeepTables):
         state: str | None = None,
         since: float | None = None,
         only_active: bool = False,
+        identity: Mapping[str, str] = EMPTY,
     ) -> list[Alert]:
         """See `AlertStore.find`."""
         given = {"kind": kind, "severity": severity, "state": state, "since": since}
         conditions = [_CONDITIONS[name] for name, value in given.items() if value is not None]
+        conditions += [f"{name} = :{name}" for name in identity]
         conditions += ["active = 1"] if only_active else []
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         statement = f"SELECT * FROM alerts {where} ORDER BY time DESC, sequence DESC LIMIT :limit"  # noqa: S608 - as above
-        return [alert_of(row) for row in self._database.rows(statement, given | {"limit": limit})]
+        return [alert_of(row) for row in self._database.rows(statement, given | {"limit": limit, **identity})]
 
     def summarise(self, since: float, until: float = math.inf) -> AlertSummary:
         """See `AlertStore.summarise`."""
@@ -223,14 +227,22 @@ class AlertTables(UpkeepTables):
             self._queue(said.alert, channels, said.alert.time)
         return Recorded(replace(said.alert, muted=muted), "raised")
 
-    def _again(self, row: Row, passing: bool, said: Occurrence) -> Recorded:
+    def _again(self, row: Row, passing: bool, said: Occurrence, channels: Sequence[str]) -> Recorded:
         existing, automatic = alert_of(row), bool(row["automatic"])
         outcome = judge(existing, automatic=automatic, said=said, passing=passing)
         if outcome == "implied":
             return Recorded(existing, outcome)
-        alert = repeated(existing, said) if outcome == "suppressed" else merged(existing, said)
+        is_open = existing.state != "resolved"
+        is_worse = is_open and SEVERITIES.index(said.alert.severity) > SEVERITIES.index(existing.severity)
+        is_news = is_worse and outcome == "suppressed"
+        if is_news:
+            outcome, alert = "refined", _worse(existing, said)
+        else:
+            alert = repeated(existing, said) if outcome == "suppressed" else merged(existing, said)
         values = values_of(alert) | {"automatic": automatic and said.automatic}
         self._database.execute(_UPDATE, values)
+        if is_worse and not alert.muted:
+            self._queue_worse(alert, channels, said.alert.time, is_news=is_news)
         return Recorded(alert, outcome)
 
     def _add_places(self, said: Occurrence, alert_id: str) -> None:
@@ -243,6 +255,13 @@ class AlertTables(UpkeepTables):
         for place in places:
             self._database.execute(_ADD_PLACE, place)
         self._database.execute(_FORGET_PLACES, {"most": _MOST_PLACES})
+
+
+def _worse(existing: Alert, said: Occurrence) -> Alert:
+    """Have an alert say what a repeat says that is more severe: no cooldown holds that back."""
+    told = replace(said, alert=replace(said.alert, message=existing.message))
+    escalated = existing.escalated or said.alert.severity == SEVERITIES[-1]
+    return replace(merged(existing, told), message=said.alert.message, escalated=escalated)
 
 
 def _values(said: Occurrence) -> dict[str, Any]:

@@ -26,6 +26,14 @@ MOST_IN_A_MESSAGE: Final = 100
 _MOST_AT_ONCE: Final = 10_000
 _STANDS_IN: Final = "Alertmanager has not taken this, so the pipeline sends it itself."
 
+_MOST_AHEAD_SECONDS: Final = 60.0  # the clocks of several hosts are not quite one
+
+_AHEAD: Final = "state = 'pending' AND queued > :ahead"
+_TURN_BACK: Final = f"""
+UPDATE deliveries SET queued = :time, due = :time,
+    lease_until = CASE WHEN lease_until > :until THEN :until ELSE lease_until END
+WHERE {_AHEAD}
+"""  # noqa: S608 - a constant
 _QUEUE: Final = """
 INSERT INTO deliveries
     (delivery_id, alert_id, channel, state, attempts, due, lease_until, error, reason, pipeline, queued, note)
@@ -33,24 +41,24 @@ VALUES (:delivery_id, :alert_id, :channel, 'pending', 0, :due, 0, '', :reason, :
 """
 _LAST: Final = "SELECT last FROM groups WHERE channel = :channel AND pipeline = :pipeline AND reason = :reason"
 _MINE: Final = "state = 'pending' AND channel IN (SELECT value FROM json_each(:channels))"
-# Until when what this would say is on its way elsewhere: through Alertmanager, or through what stands in for it.
-_ELSEWHERE: Final = f"""coalesce((
-    SELECT max(other.lease_until) FROM deliveries AS mine JOIN deliveries AS other
-        ON other.alert_id = mine.alert_id AND other.reason = mine.reason AND other.state = 'pending'
-        AND other.reason <> 'resolved' AND (other.channel = '{ALERTMANAGER}') <> (mine.channel = '{ALERTMANAGER}')
-    WHERE mine.state = 'pending' AND (mine.sequence = deliveries.sequence
-        OR (deliveries.batch <> '' AND mine.batch = deliveries.batch))
-), 0)"""  # noqa: S608 - a constant
+# What this would say may be on its way elsewhere: through Alertmanager, or through what stands in for it.
+_OF_OTHERS: Final = f"""other.alert_id = mine.alert_id AND other.reason = mine.reason AND other.state = 'pending'
+    AND other.reason <> 'resolved' AND (other.channel = '{ALERTMANAGER}') <> (mine.channel = '{ALERTMANAGER}')"""
+_SAID_ELSEWHERE: Final = f"""
+    SELECT mine.{{column}} FROM deliveries AS other JOIN deliveries AS mine ON {_OF_OTHERS}
+    WHERE other.lease_until > :time AND mine.state = 'pending'
+"""  # noqa: S608 - a constant
+_ELSEWHERE: Final = f"sequence IN ({_SAID_ELSEWHERE.format(column='sequence')})"
 _DUE: Final = f"""
 SELECT * FROM deliveries WHERE {_MINE} AND (due <= :time OR (:early = 1 AND batch = '')) AND lease_until <= :time
-    AND {_ELSEWHERE} <= :time
+    AND NOT {_ELSEWHERE} AND (batch = '' OR batch NOT IN ({_SAID_ELSEWHERE.format(column="batch")}))
 ORDER BY due, sequence LIMIT 1
 """  # noqa: S608 - a constant
 _GATHER: Final = f"""
 UPDATE deliveries SET batch = :batch, told = CASE
     (SELECT state FROM alerts WHERE alerts.alert_id = deliveries.alert_id) WHEN 'resolved' THEN NULL ELSE :time END
 WHERE state = 'pending' AND batch = '' AND channel = :channel AND pipeline = :pipeline AND reason = :reason
-    AND {_ELSEWHERE} <= :time
+    AND NOT {_ELSEWHERE}
 """  # noqa: S608 - a constant
 _SET_LAST: Final = """
 INSERT INTO groups (channel, pipeline, reason, last) VALUES (:channel, :pipeline, :reason, :time)
@@ -97,11 +105,24 @@ WHERE alert_id = :alert_id AND reason IN ('firing', 'escalated') AND state = 'se
 )
 GROUP BY channel ORDER BY min(sequence)
 """
+_ON_CHANNELS: Final = """
+SELECT channel, max(CASE WHEN state = 'pending' AND batch = '' THEN 1 ELSE 0 END) AS waits FROM deliveries
+WHERE alert_id = :alert_id AND reason IN ('firing', 'escalated') GROUP BY channel
+"""
 _NO_LONGER: Final = """
 UPDATE deliveries SET state = 'covered', settled = :time
 WHERE alert_id = :alert_id AND reason = 'escalated' AND state = 'pending' AND batch = ''
 """
-_NEXT_DUE: Final = f"SELECT min(max(due, lease_until, {_ELSEWHERE})) AS due FROM deliveries WHERE {_MINE}"  # noqa: S608 - as above
+# A message goes when the last of what it says can; each delivery is looked at once, for there may be thousands.
+_NEXT_DUE: Final = f"""
+SELECT min(free) AS due FROM (SELECT max(free) AS free FROM (
+    SELECT message, max(due, lease_until, elsewhere) AS free FROM (
+        SELECT CASE batch WHEN '' THEN delivery_id ELSE batch END AS message, due, lease_until,
+            coalesce((SELECT max(other.lease_until) FROM deliveries AS other WHERE {_OF_OTHERS}), 0) AS elsewhere
+        FROM deliveries AS mine WHERE {_MINE}
+    ) AS waiting
+) AS timed GROUP BY message) AS messages
+"""  # noqa: S608 - a constant
 
 
 class OutboxTables(Tables):
@@ -112,6 +133,7 @@ class OutboxTables(Tables):
     ) -> Delivery | None:
         """See `AlertStore.claim`."""
         given = {"channels": as_json(channels), "time": time, "early": early}
+        self._turn_back(time, time + lease_seconds)
         if not self._database.rows(_DUE, given):  # most of the time: no write lock for finding nothing
             return None
         with self._database.transaction():
@@ -153,6 +175,13 @@ class OutboxTables(Tables):
         due: float | None = self._database.rows(_NEXT_DUE, {"channels": as_json(channels)})[0]["due"]
         return due
 
+    def _turn_back(self, time: float, until: float) -> None:
+        """Have what was put here in what is now the future, for the clock was set back, due now."""
+        given = {"time": time, "ahead": time + _MOST_AHEAD_SECONDS, "until": until}
+        if self._database.rows(f"SELECT 1 FROM deliveries WHERE {_AHEAD} LIMIT 1", given):  # noqa: S608 - a constant
+            with self._database.transaction():
+                self._database.execute(_TURN_BACK, given)
+
     def _gather(self, row: Row, time: float) -> str:
         """Make one message of everything that waits in a group; its first delivery gives it its id."""
         group = {name: row[name] for name in ("channel", "pipeline", "reason")}
@@ -182,12 +211,33 @@ class OutboxTables(Tables):
             given |= {"reason": reason, "pipeline": pipeline, "queued": time, "note": said}
             self._database.execute(_QUEUE, given)
 
+    def _queue_worse(self, alert: Alert, channels: Sequence[str], time: float, *, is_news: bool) -> None:
+        """Say that an alert is more severe now; a message that still waits says it by itself.
+
+        Args:
+            alert: As it stands now.
+            channels: Where one of that severity goes; who has not heard of it yet hears of it as of a new one.
+            time: Now.
+            is_news: Whether it has become worse since it was raised, or is only seen better.
+        """
+        rows = self._database.rows(_ON_CHANNELS, {"alert_id": alert.alert_id})
+        waits = {row["channel"]: bool(row["waits"]) for row in rows}
+        if ALERTMANAGER in channels:  # which knows who is to hear of what is so severe
+            fresh, again = [], [] if waits.get(ALERTMANAGER, True) else list(channels)
+        else:
+            fresh = [channel for channel in channels if channel not in waits]
+            again = [channel for channel in channels if not waits.get(channel, True)]
+        self._queue(alert, fresh, time)
+        if is_news:
+            self._queue(alert, again, time, reason="escalated")
+
     def _shared(self, channel: str, pipeline: str, reason: str, time: float) -> float:
         """Say when the next message of a group may go."""
         rows = self._database.rows(_LAST, {"channel": channel, "pipeline": pipeline, "reason": reason})
         since = time - rows[0]["last"] if rows else GROUP_SECONDS
-        # A last message in what is now the future is no reason to wait for it.
-        return time + GROUP_SECONDS - since if 0 <= since < GROUP_SECONDS else time
+        # A last message in what is now the future is no reason to wait for it; one of a moment later is, for whoever
+        # had to wait for the store while that was made.
+        return time + GROUP_SECONDS - max(since, 0.0) if abs(since) < GROUP_SECONDS else time
 
     def _queue_resolved(self, alert: Alert, time: float) -> None:
         """Say that an alert is over wherever people have heard of it; that it is critical need not be said any more."""

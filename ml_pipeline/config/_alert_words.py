@@ -49,7 +49,7 @@ _TAGS: Final = {"resolved": "RESOLVED", "escalated": "ESCALATED", "digest": "DIG
 _REASONS: Final = {
     "firing": "",
     "resolved": "Resolved: the cause is gone.",
-    "escalated": "Escalated: it goes on, and nobody has acknowledged it.",
+    "escalated": "Escalated: it is worse than it was, or goes on and nobody has acknowledged it.",
     "test": "A test: nothing has happened.",
 }
 

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 
 from ml_pipeline.config._encoding import to_plain
-from ml_pipeline.config._metric_specs import FROM_TALLY, METRICS, PREFIX
+from ml_pipeline.config._metric_specs import FROM_TALLY, METRICS, PREFIX, MetricSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ml_pipeline._tally import Tally
 
-__all__ = ["MOST_SERIES", "OTHER", "TallyCollector", "label"]
+__all__ = ["MOST_SERIES", "OTHER", "TallyCollector", "declared", "label"]
 
 OTHER: Final = "other"
 MOST_SERIES: Final = 1_000
 """Of one metric; past it, the labels of every further series but its pipeline are ``other``."""
 _MOST_LABEL_CHARACTERS: Final = 128
+_KINDS: Final = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
+
+
+def declared(spec: MetricSpec, registry: CollectorRegistry) -> Any:
+    """Make the metric that a specification describes, and register it."""
+    options = {"buckets": spec.buckets} if spec.buckets else {}
+    return _KINDS[spec.type](PREFIX + spec.name, spec.help, spec.labels, registry=registry, **options)
 
 
 class TallyCollector:

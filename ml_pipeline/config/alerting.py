@@ -136,6 +136,19 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
         """Return the alerts that nobody has resolved, newest first; of one identity, only the latest."""
         return self.history(limit=NEWEST, only_active=True)
 
+    def latest(self, kind: str, pipeline: str, **identity: str) -> Alert | None:
+        """Return the last alert of a kind that has these fields, open or not; None if there is none.
+
+        Args:
+            kind: Of the alert.
+            pipeline: Where it was raised.
+            **identity: Other fields that are texts, such as ``model``.
+        """
+        with _runtime.guard(_SINK):
+            found = self._store.get().find(limit=1, kind=kind, identity={"pipeline": pipeline, **identity})
+            return found[0] if found else None
+        return None
+
     def get(self, alert_id: str) -> Alert | None:
         """Return one alert as it stands now; None if there is none of that id."""
         with _runtime.guard(_SINK):
@@ -291,7 +304,7 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
         background.recoveries.failed(recorded.alert)
         if recorded.outcome == "raised":
             background.raised(recorded.alert)
-        elif said.escalate_after is not None:
+        elif said.escalate_after is not None or recorded.outcome == "refined":
             background.wake()
         elif recorded.outcome != "implied":
             background.touch()

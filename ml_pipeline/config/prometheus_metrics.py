@@ -12,7 +12,7 @@ from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from ml_pipeline import __version__, _runtime
 from ml_pipeline.config._events import (
@@ -25,14 +25,14 @@ from ml_pipeline.config._events import (
     ResourceSample,
 )
 from ml_pipeline.config._metric_failures import OpenFailures
-from ml_pipeline.config._metric_series import MOST_SERIES, OTHER, TallyCollector, label
-from ml_pipeline.config._metric_specs import FROM_TALLY, METRICS, PREFIX, MetricSpec
+from ml_pipeline.config._metric_series import MOST_SERIES, OTHER, TallyCollector, declared, label
+from ml_pipeline.config._metric_specs import FROM_TALLY, METRICS, MetricSpec
 from ml_pipeline.config._metrics_server import MetricsServer, start_metrics_server
 from ml_pipeline.config._push import MetricsPusher, push_metrics
 from ml_pipeline.config._routes import OPERATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "METRICS",
@@ -59,7 +59,6 @@ _ALERT_KINDS: Final = ("processing_failure", "resource_threshold", "data_quality
 _SEVERITIES: Final = ("info", "warning", "critical")
 _VERDICTS: Final = ("drift", "no_drift", "insufficient_data")
 _EDGES: Final = tuple(sorted({route.edge for route in OPERATIONS.values()} - {""}))
-_KINDS: Final = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
 
 
 class PipelineMetrics:
@@ -86,7 +85,7 @@ class PipelineMetrics:
         self.registry = registry
         self._failures = failures or OpenFailures()
         self._metrics: dict[str, Any] = {
-            name: _declared(spec, registry) for name, spec in METRICS.items() if name not in FROM_TALLY
+            name: declared(spec, registry) for name, spec in METRICS.items() if name not in FROM_TALLY
         }
         self._children: dict[tuple[str, ...], Any] = {}
         self._series: dict[str, int] = dict.fromkeys(METRICS, 0)
@@ -133,6 +132,13 @@ class PipelineMetrics:
             alert_id: The alert; one that is not known changes nothing.
         """
         self._no_longer_active(alert_id)
+
+    def alert_channels(self, names: Iterable[str]) -> None:
+        """Have what is delivered through these channels counted from 0 on."""
+        for name in names:
+            self._child("alert_delivery_seconds", name)
+            for result in ("sent", "failed", "dead"):
+                self._child("alert_deliveries_total", name, result)
 
     def alert_delivered(self, channel: str, result: str, seconds: float) -> None:
         """Count one attempt to deliver an alert.
@@ -318,12 +324,11 @@ class PipelineMetrics:
 
     def _track(self, event: AlertEvent) -> None:
         """Keep the number of active alerts: of one identity the latest, and never below 0 for one raised elsewhere."""
-        identity = _identity(event)
         known = self._no_longer_active(event.alert_id)
         if event.state == "raised":
-            self._no_longer_active(self._latest.get(identity, ""))
+            self._no_longer_active(self._latest.get(_identity(event), ""))
         if event.state == "raised" or (event.state in _STILL_OPEN and known):
-            self._is_active(event.alert_id, event.severity, identity)
+            self._is_active(event.alert_id, event.severity, _identity(event))
 
     def _is_active(self, alert_id: str, severity: str, identity: tuple[str, ...]) -> None:
         if len(self._active) < _MOST_ACTIVE_ALERTS:
@@ -371,11 +376,6 @@ _RULES: Final[Mapping[str, Any]] = {
     "deployment": PipelineMetrics._deployment,
     "prediction": PipelineMetrics._prediction,
 }
-
-
-def _declared(spec: MetricSpec, registry: CollectorRegistry) -> Any:
-    options = {"buckets": spec.buckets} if spec.buckets else {}
-    return _KINDS[spec.type](PREFIX + spec.name, spec.help, spec.labels, registry=registry, **options)
 
 
 def _identity(event: AlertEvent) -> tuple[str, ...]:

@@ -121,6 +121,28 @@ class AlertOutboxContract:
         record(store, said(500.0, operation="c"), "email")
         assert claim(store, 500.0) is not None
 
+    def test_what_was_raised_just_before_a_message_shares_the_next_one(self, store: AlertStore) -> None:
+        """Whoever waited for the store while a message was made is no first of a group."""
+        record(store, said(1000.0, operation="first"), "email")
+        assert claim(store, 1000.5) is not None
+        record(store, said(1000.4, operation="second"), "email")
+        assert claim(store, 1000.6) is None
+        assert store.next_due(("email",)) == 1030.4
+
+    def test_a_clock_that_is_set_back_holds_nothing_up(self, store: AlertStore) -> None:
+        """What was to be sent in what is now the future is sent at once, and then by the clock there is."""
+        record(store, said(5000.0, operation="sent"), "email")
+        sent = claim(store, 5000.0)
+        assert sent is not None
+        store.settle(sent.delivery_id, "sent", time=5000.0)
+        record(store, said(5001.0, operation="waits"), "email")
+        message = claim(store, 1400.0)
+        assert message is not None
+        assert message.alert.operation == "waits"
+        store.settle(message.delivery_id, "pending", time=1400.0, due=1402.0)
+        assert claim(store, 1401.0) is None
+        assert claim(store, 1402.0) is not None
+
     def test_who_is_about_to_end_takes_what_waits(self, store: AlertStore) -> None:
         """Early, the next message goes without waiting for more; what waits for another attempt is not hurried."""
         record(store, said(1000.0, operation="a"), "email")

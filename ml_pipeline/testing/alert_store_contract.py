@@ -275,6 +275,14 @@ class AlertStoreContract:
         assert [alert.time for alert in find(limit=10, since=1001.0)] == [1002.0, 1001.0]
         assert find(limit=10, state="resolved") == []
 
+    def test_the_history_of_one_identity_can_be_asked_for(self, store: AlertStore) -> None:
+        """However many others there are since."""
+        _, wanted = record(store, said(1000.0, model="m", feature="f"))
+        record(store, said(1001.0, model="m", feature="g"))
+        found = store.find(limit=1, kind="processing_failure", identity={"model": "m", "feature": "f"})
+        assert [alert.alert_id for alert in found] == [wanted]
+        assert store.find(limit=1, identity={"model": "none"}) == []
+
     def test_the_summary_counts_what_was_raised_since(self, store: AlertStore) -> None:
         """By kind, severity, repeats held back, and deliveries by channel and state."""
         record(store, said(500.0), "email")

@@ -169,6 +169,49 @@ class AlertUpkeepContract:
         assert message is not None
         assert (message.reason, message.alerts) == ("escalated", (alert,))
 
+    def test_what_becomes_worse_is_said_at_once(self, store: AlertStore) -> None:
+        """No cooldown of a warning holds back what is critical; that is told once, and where critical ones go."""
+        _, alert_id = record(store, said(1000.0, severity="warning", message="85 %"), "email")
+        assert claim(store, 1000.0) is not None
+        assert record(store, said(1001.0, severity="critical", message="99 %"), "email", "pager") == (
+            "refined",
+            alert_id,
+        )
+        alert = store.get(alert_id)
+        assert alert is not None
+        assert (alert.severity, alert.message, alert.escalated, alert.count) == ("critical", "99 %", True, 2)
+        for channel, reason in (("email", "escalated"), ("pager", "firing")):
+            message = store.claim((channel,), time=1001.0, lease_seconds=10.0)
+            assert message is not None
+            assert (message.reason, message.alerts) == (reason, (alert,))
+        assert record(store, said(1002.0, severity="critical"), "email", "pager")[0] == "suppressed"
+        assert record(store, said(1003.0, severity="warning"), "email", "pager")[0] == "suppressed"
+        assert len(store.deliveries(alert_id)) == 3
+
+    def test_what_becomes_worse_before_it_is_said_is_said_once(self, store: AlertStore) -> None:
+        """Neither what waits still, nor another view of the failure, makes a second message on a channel."""
+        record(store, said(1000.0, severity="warning"), "email")
+        record(store, said(1000.1, severity="critical"), "email", "pager")
+        message = claim(store, 1000.5)
+        assert message is not None
+        assert message.alert.severity == "critical"
+        record(store, said(1000.0, severity="warning", operation="b", operation_id="o"), "email")
+        assert claim(store, 1030.5) is not None
+        seen = said(1031.0, severity="critical", operation="b", operation_id="o", automatic=True)
+        assert record(store, seen, "email", "pager")[0] == "refined"
+        assert [delivery.reason for delivery in store.deliveries(store.find(limit=1)[0].alert_id)] == ["firing"] * 2
+
+    def test_what_becomes_worse_while_it_is_muted_is_heard_once(self, store: AlertStore) -> None:
+        """A silence holds for what is worse, too, unless it names the severity."""
+        store.add_silence(silence(matchers={"severity": "warning"}))
+        record(store, said(1000.0, severity="warning"), "email")
+        record(store, said(1001.0, severity="critical"), "email")
+        assert claim(store, 1001.0) is None
+        assert len(store.unmute(by_mail, time=1001.0)) == 1
+        message = claim(store, 1001.0)
+        assert message is not None
+        assert (message.reason, message.alert.severity) == ("firing", "critical")
+
     def test_what_nobody_sees_to_becomes_critical(self, store: AlertStore) -> None:
         """After its time, and not if it was acknowledged or resolved; when that is can be asked."""
         occurrences = [replace(said(1000.0, operation=name), escalate_seconds=60.0) for name in "abc"]

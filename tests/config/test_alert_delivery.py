@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -322,3 +323,29 @@ def test_the_history_takes_a_tenth_of_the_time_at_most(tmp_path: Path) -> None:
     (due, _), *_ = history._worker._due.values()
     assert due - time.monotonic() == pytest.approx(600.0, abs=5.0)
     history.close()
+
+
+def test_the_end_delivers_what_a_run_of_before_has_left(tmp_path: Path) -> None:
+    """A message that is on its way at the end of the process is no reason to keep the others."""
+    on_its_way, let_go = threading.Event(), threading.Event()
+
+    def hang(_: AlertMessage) -> None:
+        on_its_way.set()
+        assert let_go.wait(5)
+
+    store = SqliteAlertStore(":memory:")
+    heard: list[str] = []
+    post = Post(store, Channel("pager", lambda message: heard.append(message.alert.operation)), Channel("slow", hang))
+    store.record(said(1000.0, operation="first"), channels=("pager",), cooldown_seconds=60.0)
+    assert post.deliverer.flush(5.0)
+    store.record(said(1000.0, operation="shares the next"), channels=("pager",), cooldown_seconds=60.0)
+    store.record(said(1000.0, operation="slow"), channels=("slow",), cooldown_seconds=60.0)
+    post.deliverer.wake()
+    assert on_its_way.wait(5)
+    closing = threading.Thread(target=post.deliverer.close)
+    closing.start()
+    eventually(lambda: post.deliverer._until < float("inf"))
+    let_go.set()
+    closing.join()
+    assert heard == ["first", "shares the next"]
+    store.close()

@@ -67,7 +67,11 @@ def test_a_subject_is_cut_before_the_number_of_the_others() -> None:
     [
         ("firing", "[WARNING] adni: step0 failed", ""),
         ("resolved", "[RESOLVED] adni: step0 failed", "Resolved: the cause is gone."),
-        ("escalated", "[ESCALATED] adni: step0 failed", "Escalated: it goes on, and nobody has acknowledged it."),
+        (
+            "escalated",
+            "[ESCALATED] adni: step0 failed",
+            "Escalated: it is worse than it was, or goes on and nobody has acknowledged it.",
+        ),
         ("test", "[TEST] adni: step0 failed", "A test: nothing has happened."),
         ("digest", "[DIGEST] adni: 1 alert: 1 warning", "In sum: 1 alert: 1 warning."),
     ],

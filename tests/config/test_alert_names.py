@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
+import yaml
 
+from ml_pipeline.config._alert_alertmanager import label_set
 from ml_pipeline.config._alert_names import INHIBITED, alert_name, rule_of
+from ml_pipeline.config._events import DriftEvent, ErrorInfo, OperationEvent
+from tests.config.alerting_world import World
 from tests.support import ROOT
 
 RULES = "".join(path.read_text("utf-8") for path in (ROOT / "prometheus" / "rules").glob("*.yml"))
@@ -57,3 +62,46 @@ def test_what_mutes_others_has_a_name_and_they_have_kinds() -> None:
         "data_quality",
         "model_performance",
     }
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a world where nothing has happened yet."""
+    return World()
+
+
+def test_alerts_of_the_process_have_the_labels_of_the_rules(world: World) -> None:
+    """Name, kind and severity, for whatever a process raises by itself or by a call: else one cause were two mails."""
+    for kind, name in (("training", "model_training"), ("ingestion", "data_ingestion"), ("custom", "pipeline_run")):
+        world.fail(f"failed {kind}", kind=kind, name=name, run_id=None, error=ErrorInfo("ValueError", f"of {kind}"))
+        abandoned: Any = {"kind": kind, "name": f"{name} left", "operation_id": f"left {kind}"}
+        world.bus.publish(OperationEvent(type="abandon", **abandoned))
+    batch: Any = {"model": "tree", "batch": "1", "rows": 100, "drifted": ("age",), "effects": {"age": 1.0}}
+    world.bus.publish(DriftEvent(verdict="drift", alarm=True, **batch))
+    world.alerts.alert_data_quality("age_not_null")
+    world.alerts.alert_data_drift("forest", ["age"])
+    world.alerts.alert_model_performance("forest", "roc_auc", 0.7, 0.9)
+    world.alerts.alert_processing_failure("nightly_import", "no answer")
+    for resource in ("cpu", "memory", "disk_free /data"):
+        world.alerts.alert_resource_threshold(resource, 0.95, 0.9)
+    posted = {
+        (alert.name, alert.kind, alert.severity)
+        for alert in world.alerts.history()
+        if dict(label_set(alert)).keys() == {"alertname", "pipeline", "kind", "severity"}
+    }
+    assert len(posted) == 9
+    assert posted <= {(rule["alert"], rule["labels"]["kind"], rule["labels"]["severity"]) for rule in _rules()}
+
+
+def test_rules_that_mean_the_same_have_no_labels_besides() -> None:
+    """They give one series for each pipeline; a disk is a host's, and the one exception."""
+    for rule in _rules():
+        if rule["alert"] in {"TrainingFailure", "IngestionErrors", "PipelineFailure", "DataDrift", "DataQuality",
+                             "ModelPerformanceDown", "HighCpu", "HighMemory"}:  # fmt: skip
+            assert rule["labels"].keys() == {"severity", "kind"}, rule["alert"]
+            assert "by (pipeline)" in rule["expr"] or rule["expr"].startswith("pipeline:"), rule["alert"]
+
+
+def _rules() -> list[dict[str, Any]]:
+    files = [yaml.safe_load(path.read_text("utf-8")) for path in (ROOT / "prometheus" / "rules").glob("*.yml")]
+    return [rule for file in files for group in file["groups"] for rule in group["rules"] if "alert" in rule]

@@ -424,6 +424,30 @@ def test_a_rule_on_failures_stands_in_place_of_their_own_alerts(world: World) ->
     assert len(world.alerts.history()) == 2
 
 
+@pytest.mark.parametrize("call_first", [True, False])
+def test_a_call_about_a_failure_that_a_rule_tells_adds_to_that_alert(world: World, call_first: bool) -> None:
+    """One failure is one alert, whoever says it first; made good, it is over, though the rule names failures alone."""
+    failing = {"kind": "ingestion", "type": "fail"}
+    rule = AlertRule(
+        name="IngestFailed", on="operation", where=failing, value="type", equals="fail", severity="warning"
+    )
+    world.alerts.add_rule(rule)
+    if not call_first:
+        world.fail("1")
+    world.alerts.alert_processing_failure("data_ingestion", TimeoutError("Connection timeout"), operation_id="1")
+    if call_first:
+        world.fail("1")
+    assert len(world.alerts.history()) == 1
+    assert (alert(world).state, alert(world).count, alert(world).severity) == ("refined", 2, "critical")
+    world.alerts.flush()
+    assert len(world.pager.sent) == 1
+    world.clock.now += 400
+    world.bus.publish(complete("ingestion", name="data_ingestion", attributes={}))
+    world.clock.now += 400
+    world.alerts.flush()
+    assert world.alerts.active() == []
+
+
 def test_resources_each_disk_by_itself(world: World) -> None:
     """With hysteresis; two disks that fill up are two alerts."""
     world.alerts.add_rule(AlertRule(name="DiskLow", on="resources", value="disk_free_bytes.*", below=100, clear=200))

@@ -501,7 +501,8 @@ def test_no_file_breaks_in_another_way(document: object) -> None:
 
 def test_rules_are_checked_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
     """A line each, in words; as JSON, every field."""
-    path = rules_file(GOOD.replace("message: null", "needed: 2\n    window: 3\n    for_seconds: 60\n    clear: 0.82"))
+    good = GOOD.replace("routes: [anything]", "routes: [{channels: [slack]}]")
+    path = rules_file(good.replace("message: null", "needed: 2\n    window: 3\n    for_seconds: 60\n    clear: 0.82"))
     assert main(["alerts", "rules", str(path)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1] == ["QueueTooLong", "warning", "queue_length", "above", "100"]
@@ -525,6 +526,20 @@ def test_the_file_of_the_settings_is_listed(
     assert "more than 0.1 below 0.9" in out
     assert "is bad" in out
     assert "operation: counts.a / counts.b" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("routes: [{match: {severity: crit}, channels: [file]}]", "route 1: "),
+        ("routes: [{match: {}, channels: [emial]}]", "a channel must be among those alerts are delivered to"),
+        ("limits: {file: 20/fortnight}", "limits: file must be so many a second, minute or hour"),
+    ],
+)
+def test_routes_of_the_file_are_checked_too(text: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever checks a file learns all that is wrong with it, not only of its rules."""
+    assert main(["alerts", "rules", str(rules_file(text))]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_a_wrong_file_is_told_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:

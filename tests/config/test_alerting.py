@@ -388,6 +388,19 @@ def test_a_store_that_cannot_be_opened_costs_no_alert(world: World, capsys: pyte
     assert "ml_pipeline: alerting: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "url", ["postgresql://ada:hunter2@db.example.org/x", "https://example.org/p?a=1&token=hunter2"]
+)
+def test_credentials_in_urls_are_hidden(world: World, url: str) -> None:
+    """An exception often tells where it could not connect to, and with what: nobody reads that in a mail."""
+    error = ConnectionError(f"cannot reach {url} now")
+    alert_id = world.alerts.alert_processing_failure("a", error, model=url, source=[{"url": url}])
+    alert = world.alerts.get(alert_id)
+    assert alert is not None
+    assert "hunter2" not in str(alert.to_dict())
+    assert "example.org" in alert.message
+
+
 # Bounds
 
 

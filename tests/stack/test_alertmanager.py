@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ml_pipeline.errors import SettingsError
 from ml_pipeline.settings import Settings, load_settings
-from stack.alertmanager import render, secret_files
+from stack.alertmanager import render, runbook_of, secret_files
 from stack.docker import StackError
 from tests.support import ROOT, require
 
@@ -317,7 +317,7 @@ def test_template_that_asks_for_more(added: str, given_: str | None, tmp_path: P
     if given_:
         assert refused.value.given == given_
     assert refused.value.remedy == (
-        "write a plain dollar sign as $$; filled in are email_to, smtp_from, smtp_options, smtp_smarthost"
+        "write a plain dollar sign as $$; filled in are email_to, runbook, smtp_from, smtp_options, smtp_smarthost"
     )
     template.write_text(TEMPLATE.read_text("utf-8") + added.replace("$", "$$"))
     assert render(template, load_settings()).endswith(added)
@@ -328,3 +328,23 @@ def test_template_without_its_last_line_end(isolated: Path) -> None:
     (isolated / "template").write_text(TEMPLATE.read_text("utf-8").rstrip("\n"))
     settings = _settings(None, 25, None, slack=True, pagerduty=True)
     assert yaml.safe_load(render(isolated / "template", settings)) == _rendered(settings)
+
+
+@pytest.mark.parametrize(
+    ("variables", "address"),
+    [
+        ({}, "http://127.0.0.1:9090/consoles"),
+        ({"PROMETHEUS_PORT": "19090"}, "http://127.0.0.1:19090/consoles"),
+        ({"PROMETHEUS_PORT": "19090", "RUNBOOKS_URL": "https://wiki/runbooks"}, "https://wiki/runbooks"),
+    ],
+)
+def test_an_alert_without_a_page_has_that_of_its_name(variables: dict[str, str], address: str, tmp_path: Path) -> None:
+    """Where there is one; Alertmanager accepts what says so, for Slack too."""
+    runbook = runbook_of(ROOT / "docs" / "runbooks", variables)
+    assert f"{address}/{{{{ .Labels.alertname }}}}.md" in runbook
+    (names,) = re.findall(r'match "\^\((.*)\)\$"', runbook)
+    assert {"TrainingFailure", "DataDrift", "PipelineFailure"} < set(names.split("|"))
+    assert "README" not in names
+    text = render(TEMPLATE, _settings(None, 25, None, slack=True, pagerduty=True), runbook)
+    assert text.count(runbook) == 3
+    _amtool("check-config", _written(text, tmp_path))

@@ -95,6 +95,7 @@ def test_yaml_is_valid(page: str, block: str) -> None:
 def test_every_file_shown_is_known() -> None:
     """The files that the pages show are those that the tests below look at; another would go unchecked."""
     assert set(_file_blocks()) == {
+        "alert-rules.yml",  # looked at with the rules, in tests/config/test_alert_rules.py
         "compose.yml",
         "prometheus/prometheus.yml",
         "prometheus/rules/clinic.yml",

@@ -19,7 +19,7 @@ import yaml
 from aiosmtpd.smtp import Envelope
 
 from ml_pipeline.settings import load_settings
-from stack.alertmanager import render
+from stack.alertmanager import render, runbook_of
 from tests.config.alerting_world import Mailbox, Server
 from tests.support import ROOT, eventually, free_port, require, started_example
 
@@ -109,7 +109,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     server = Server(mailbox)
     server.start()
     made = World(free_port(), free_port(), free_port(), mailbox)
-    rendered = render(SHIPPED / "alertmanager.yml.template", load_settings())
+    runbook = runbook_of(RUNBOOKS, {"PROMETHEUS_PORT": str(made.prometheus)})
+    rendered = render(SHIPPED / "alertmanager.yml.template", load_settings(), runbook)
     assert '"mailpit:1025"' in rendered
     (folder / "alertmanager.yml").write_text(rendered.replace("mailpit:1025", f"127.0.0.1:{server.port}"))
     pages = f"http://127.0.0.1:{made.prometheus}/consoles"
@@ -257,3 +258,6 @@ def test_a_failure_that_the_process_posts_too_is_one_alert_and_one_mail(world: W
         assert of_both["startsAt"] == of_process["startsAt"]
         assert len(posted()) == 1
     assert subjects() == ["[FIRING 1] TrainingFailure in both"]
+    (text,) = (_text(mail) for _, mail in world.mailbox.received if mail["Subject"].endswith(" in both"))
+    page = f"http://127.0.0.1:{world.prometheus}/consoles/TrainingFailure.md"
+    assert f"what to do: {page}\n" in text, "the process names no page; its alert has one by its name"
