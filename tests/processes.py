@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -67,3 +68,43 @@ def _answer_of(pid: int, reading: int) -> Any:
     os.waitpid(pid, 0)
     assert "error" not in answered, answered["error"]
     return answered["answer"]
+
+
+def tell_until_killed(
+    write: Callable[[int, int], object], writers: int, wanted: int, *, wait_seconds: float = 0.0
+) -> list[str]:
+    """Fork writers, and kill them once they have told of so much together.
+
+    Args:
+        write: What a writer does until then; given its number and the pipe in which it tells of each thing, a line each.
+        writers: How many there are.
+        wanted: Of how many things they tell at least.
+        wait_seconds: How long after that they are killed.
+
+    Returns:
+        All that they told of.
+    """
+    reading, told = os.pipe()
+    children = []
+    for number in range(writers):
+        pid = os.fork()
+        if pid == 0:
+            os.close(reading)
+            try:
+                write(number, told)
+            finally:
+                os._exit(1)
+        children.append(pid)
+    os.close(told)
+    heard = b""
+    while heard.count(b"\n") < wanted and select.select([reading], [], [], DEADLINE_SECONDS)[0]:
+        heard += os.read(reading, 65_536)
+    time.sleep(wait_seconds)
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    for pid in children:
+        os.waitpid(pid, 0)
+    while more := os.read(reading, 65_536):
+        heard += more
+    os.close(reading)
+    return heard.decode().splitlines()

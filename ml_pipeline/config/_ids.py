@@ -19,6 +19,7 @@ __all__ = ["Uuid7Factory", "content_id", "new_id"]
 
 _COUNTER_BITS = 12
 _RANDOM_BYTES = 8
+_DRAWN_BYTES = 512 * _RANDOM_BYTES
 
 
 class Uuid7Factory:
@@ -38,27 +39,36 @@ class Uuid7Factory:
         self._clock_ns = clock_ns
         self._random = random
         self._last = 0
-        self.renew_lock()
+        self.renew()
 
     def __call__(self) -> str:
         """Return the next identifier, as 36 characters of text."""
         now = (self._clock_ns() // 1_000_000) << _COUNTER_BITS
         with self._lock:
             self._last = stamp = max(now, self._last + 1)
+            drawn = self._draw()
         milliseconds, counter = stamp >> _COUNTER_BITS, stamp & ((1 << _COUNTER_BITS) - 1)
-        random = int.from_bytes(self._random(_RANDOM_BYTES), "big") & ((1 << 62) - 1)
+        random = int.from_bytes(drawn, "big") & ((1 << 62) - 1)
         text = f"{(milliseconds & ((1 << 48) - 1)) << 80 | 7 << 76 | counter << 64 | 2 << 62 | random:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
-    def renew_lock(self) -> None:
-        """Take a new lock; a forked child's may be held by a thread that stayed with the parent."""
+    def renew(self) -> None:
+        """Take a new lock, which a thread that stayed with the parent may hold, and draw other bytes than the parent."""
         self._lock = threading.RLock()
+        self._drawn, self._used = b"", 0
+
+    def _draw(self) -> bytes:
+        # Many at a time: the system call lets another thread run, and of eight that make events each would wait for all.
+        if self._used >= len(self._drawn):
+            self._drawn, self._used = self._random(_DRAWN_BYTES), 0
+        begin, self._used = self._used, self._used + _RANDOM_BYTES
+        return self._drawn[begin : begin + _RANDOM_BYTES]
 
 
 new_id = Uuid7Factory()
 """The identifiers of operations, runs and events."""
 
-after_fork_in_child(new_id.renew_lock)
+after_fork_in_child(new_id.renew)
 
 
 def content_id(kind: str, identity: Mapping[str, object]) -> str:

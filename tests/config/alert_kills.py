@@ -8,16 +8,16 @@ from __future__ import annotations
 import json
 import os
 import random
-import select
-import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import ml_pipeline
 from ml_pipeline.config import _alert_delivery, _alert_tables_outbox
 from ml_pipeline.config._events import Bus
 from ml_pipeline.config.alerting import AlertManager, AlertMessage
+from tests.processes import tell_until_killed
 
 WRITERS = 2
 MOST_ALERTS = 40
@@ -38,42 +38,15 @@ class Post:
         time.sleep(0.002)
 
 
-def _write(file: Path, name: str, told: int) -> None:
+def _write(file: Path, turn: int, writer: int, told: int) -> None:
     """Raise alerts until the kill; tell of each once its call has returned."""
+    name = f"{turn}.{writer}"
     alerts = AlertManager(channels=[Post(file)], bus=Bus(), on_delivery=lambda *_: None)
     number = 0
     while True:
         alerts.alert_processing_failure(f"{name}.{number}", "x")
         os.write(told, b"%b.%d\n" % (name.encode(), number))
         number += 1
-
-
-def _round(file: Path, name: str, wanted: int, wait: float) -> list[str]:
-    """Start writers, kill them a moment after they have told of so many alerts together, and return those."""
-    reading, told = os.pipe()
-    children = []
-    for writer in range(WRITERS):
-        pid = os.fork()
-        if pid == 0:
-            os.close(reading)
-            try:
-                _write(file, f"{name}.{writer}", told)
-            finally:
-                os._exit(1)
-        children.append(pid)
-    os.close(told)
-    heard = b""
-    while heard.count(b"\n") < wanted and select.select([reading], [], [], 60)[0]:
-        heard += os.read(reading, 65_536)
-    time.sleep(wait)
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)
-    for pid in children:
-        os.waitpid(pid, 0)
-    while more := os.read(reading, 65_536):
-        heard += more
-    os.close(reading)
-    return heard.decode().splitlines()
 
 
 def main(folder: Path, rounds: int, seed: int) -> dict[str, object]:
@@ -97,7 +70,9 @@ def main(folder: Path, rounds: int, seed: int) -> dict[str, object]:
     chance, file = random.Random(seed), folder / "post"
     told: list[str] = []
     for number in range(rounds):
-        told += _round(file, str(number), chance.randrange(1, MOST_ALERTS), chance.random() * 0.01)
+        write = partial(_write, file, number)
+        wanted, wait = chance.randrange(1, MOST_ALERTS), chance.random() * 0.01
+        told += tell_until_killed(write, WRITERS, wanted, wait_seconds=wait)
     before = len(file.read_bytes().splitlines()) if file.exists() else 0
     later = AlertManager(
         channels=[Post(file)], bus=Bus(), clock=lambda: time.time() + 10_000, on_delivery=lambda *_: None
