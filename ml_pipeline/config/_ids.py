@@ -53,12 +53,12 @@ class Uuid7Factory:
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     def renew(self) -> None:
-        """Take a new lock, which a thread that stayed with the parent may hold, and draw other bytes than the parent."""
+        """Take a new lock, which a thread that stayed with the parent may hold, and draw bytes of one's own."""
         self._lock = threading.RLock()
         self._drawn, self._used = b"", 0
 
     def _draw(self) -> bytes:
-        # Many at a time: the system call lets another thread run, and of eight that make events each would wait for all.
+        # Many at a time: the system call lets another thread run, and of eight that make events each waits for all.
         if self._used >= len(self._drawn):
             self._drawn, self._used = self._random(_DRAWN_BYTES), 0
         begin, self._used = self._used, self._used + _RANDOM_BYTES

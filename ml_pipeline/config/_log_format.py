@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
-from ml_pipeline.config._encoding import LINE_EXEMPT, encode, one_line, rfc3339, to_plain
+from ml_pipeline.config._encoding import LINE_EXEMPT, MAX_CHARACTERS, encode, one_line, rfc3339, to_plain
 from ml_pipeline.config._redaction import current
 
 if TYPE_CHECKING:
@@ -234,6 +234,8 @@ def is_empty(value: object) -> bool:
 
 def plain_text(value: object) -> str:
     """Return any value as a text, within bounds; empty for None."""
+    if type(value) is str and len(value) <= MAX_CHARACTERS and value.isascii():  # as nearly all are
+        return value
     plain = to_plain(value)
     return "" if plain is None else str(plain)
 
