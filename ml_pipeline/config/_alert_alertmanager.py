@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ml_pipeline import _runtime
 from ml_pipeline.config._alert_elsewhere import Elsewhere
 from ml_pipeline.config._alert_http import HttpService
-from ml_pipeline.config._alert_records import FAILURE_KIND
+from ml_pipeline.config._alert_names import FAILURE_KIND
 from ml_pipeline.config._alert_store import ALERTMANAGER
 from ml_pipeline.config._alert_words import facts
 from ml_pipeline.config._encoding import encode, rfc3339, to_plain

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec
 from ml_pipeline import _runtime
 from ml_pipeline.config import _alert_occurrences as _occurrences
 from ml_pipeline.config import _context
+from ml_pipeline.config._alert_names import FAILURE_KIND
 from ml_pipeline.config._alert_occurrences import number, repeat_key
 from ml_pipeline.config._alert_records import SEVERITIES, Occurrence, bounded_text
 from ml_pipeline.config._failures import error_info, failed_operation
@@ -81,11 +82,11 @@ class AlertCalls:
         """
         operation_id = operation_id or failed_operation(error)
         failure = type(error).__name__ if isinstance(error, BaseException) else ""
-        key = repeat_key("processing_failure", severity, operation, model, failure, operation_id or "", error=error)
+        key = repeat_key(FAILURE_KIND, severity, operation, model, failure, operation_id or "", error=error)
         if key is not None and (held := self._held(key)):
             return held
         given = {"operation": operation, "operation_id": operation_id, "model": model, "error": error_info(error)}
-        return self._called("processing_failure", severity, "", details, key=key, **given)
+        return self._called(FAILURE_KIND, severity, "", details, key=key, **given)
 
     @_guarded
     def alert_resource_threshold(

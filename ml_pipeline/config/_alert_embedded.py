@@ -26,7 +26,7 @@ __all__ = ["EmbeddedAlertStore", "ReopenedDatabase", "open_embedded"]
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _OF_THE_FILE: Final = (sqlite3.OperationalError, sqlite3.DatabaseError)
-"""Full, locked, damaged, not to be written; the second by itself, for what a statement does wrong is below it too."""
+"""Full, locked, damaged, not to be written; these alone, for what a statement does wrong is below the second too."""
 
 
 class ReopenedDatabase:
@@ -76,8 +76,8 @@ class ReopenedDatabase:
             self._depth += 1
             try:
                 yield database
-            except _OF_THE_FILE as failed:
-                if not isinstance(failed, sqlite3.OperationalError) and type(failed) is not sqlite3.DatabaseError:
+            except sqlite3.DatabaseError as failed:
+                if type(failed) not in _OF_THE_FILE:
                     raise
                 raise self._unusable(failed) from failed
             finally:

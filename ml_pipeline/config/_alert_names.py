@@ -10,7 +10,10 @@ from ml_pipeline.config._routes import OPERATIONS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["INHIBITED", "alert_name", "rule_of"]
+__all__ = ["FAILURE_KIND", "INHIBITED", "alert_name", "rule_of"]
+
+FAILURE_KIND: Final = "processing_failure"
+"""The kind of an alert about an operation that failed."""
 
 _OPERATIONS: Final = MappingProxyType({"training": "TrainingFailure", "ingestion": "IngestionErrors"})
 _OTHER_OPERATIONS: Final = "PipelineFailure"
@@ -40,7 +43,7 @@ def alert_name(kind: str, *, operation_kind: str = "", operation: str = "", feat
     Returns:
         The name of the Prometheus rule that means the same, or the kind in CamelCase where there is none.
     """
-    if kind == "processing_failure":
+    if kind == FAILURE_KIND:
         return _OPERATIONS.get(operation_kind or _KIND_OF.get(operation, ""), _OTHER_OPERATIONS)
     camel = "".join(part.capitalize() for part in kind.split("_"))
     if kind == "resource_threshold":

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
 __all__ = [
-    "FAILURE_KIND",
     "SEVERITIES",
     "Alert",
     "AlertSummary",
@@ -48,7 +47,6 @@ Outcome = Literal["raised", "suppressed", "refined", "implied"]
 
 SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 STATES: Final[tuple[AlertRecordState, ...]] = get_args(AlertRecordState)
-FAILURE_KIND: Final = "processing_failure"
 STACKTRACE: Final = "stacktrace"
 """Where the traceback lies in an alert's details."""
 

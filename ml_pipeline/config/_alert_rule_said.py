@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ml_pipeline.config import _alert_occurrences as _occurrences
+from ml_pipeline.config._alert_names import FAILURE_KIND
 from ml_pipeline.config._alert_occurrences import number
-from ml_pipeline.config._alert_records import FAILURE_KIND, Occurrence, bounded_details, bounded_text
+from ml_pipeline.config._alert_records import Occurrence, bounded_details, bounded_text
 from ml_pipeline.config._alert_rules import MEASURED_KIND
 from ml_pipeline.config._alert_subjects import FAILURES, SUBJECTS
 from ml_pipeline.config._events import EMPTY, OperationEvent

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from ml_pipeline.config._alert_names import FAILURE_KIND
 from ml_pipeline.config._events import AuditEvent, DriftEvent, ErrorInfo, OperationEvent, ResourceSample
 from ml_pipeline.errors import closest
 
@@ -72,7 +73,7 @@ SUBJECTS: Final[Mapping[str, Subject]] = MappingProxyType(
     {
         "operation": Subject(
             OperationEvent,
-            "processing_failure",
+            FAILURE_KIND,
             MappingProxyType({"metrics": "model_performance", "counts": "data_quality"}),
             lambda event: event.name,
             lambda event: event.attributes.get("model_name"),

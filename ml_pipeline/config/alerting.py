@@ -31,6 +31,7 @@ from ml_pipeline.config._alert_history import NEWEST
 from ml_pipeline.config._alert_records import Alert, AlertSummary, Occurrence, Recorded, bounded_text, check_filters
 from ml_pipeline.config._alert_rule_calls import RuleCalls
 from ml_pipeline.config._alert_rules import AlertRule
+from ml_pipeline.config._alert_subjects import FAILURES
 from ml_pipeline.config._events import AlertEvent, DriftEvent, OperationEvent
 from ml_pipeline.errors import AlertError
 
@@ -266,7 +267,7 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
         if self._is_left_to_rules(event):
             return
         if isinstance(event, OperationEvent):
-            if event.type in ("fail", "abandon"):
+            if event.type in FAILURES:
                 self.say(_occurrences.from_operation(event, time=self._clock()))
         elif isinstance(event, DriftEvent) and event.alarm:
             self.say(_occurrences.from_drift(event, time=self._clock()))

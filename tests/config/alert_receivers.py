@@ -77,7 +77,35 @@ class _Posts(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-class HttpEnd:
+class _Served:
+    """A receiver on a port of its own.
+
+    Attributes:
+        over: Set when it is to stop, whatever it is doing.
+        port: The port.
+    """
+
+    def __init__(self, server: ThreadingHTTPServer | socketserver.ThreadingTCPServer) -> None:
+        self.over = threading.Event()
+        server.daemon_threads = True
+        self._server = server
+        self.port = server.server_address[1]
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[None]:
+        """Serve while the block runs."""
+        thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.over.set()
+            self._server.shutdown()
+            self._server.server_close()
+            thread.join()
+
+
+class HttpEnd(_Served):
     """A service that takes POSTs; every answer of its own repeats the secret. What is asked for, it has in `answers`."""
 
     temporary: tuple[str, ...] = ("503", "408", "429", "302", "drop", "hang", "drip", "cut", "garbage", "headers")
@@ -93,10 +121,7 @@ class HttpEnd:
         self.paths: list[str] = []
         self.answers: dict[str, Any] = {}
         self._read = read
-        self.over = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Posts,), {"end": self}))
-        self._server.daemon_threads = True
-        self.port = self._server.server_address[1]
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Posts,), {"end": self})))
         self.address = f"http://127.0.0.1:{self.port}/services/{SECRET}?sig={SECRET}"
 
     def break_by(self, fault: str) -> None:
@@ -114,19 +139,6 @@ class HttpEnd:
     def keys(self) -> list[str]:
         """Return the delivery's id, wherever in the body it stands."""
         return [next(iter(delivery_ids(text))) for text in self.texts()]
-
-    @contextlib.contextmanager
-    def serving(self) -> Iterator[None]:
-        """Serve while the block runs."""
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self.over.set()
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
 
 
 def drip(write: Callable[[bytes], object], beginning: bytes, over: threading.Event) -> None:
@@ -207,7 +219,7 @@ class _Mails(socketserver.StreamRequestHandler):
 _PLACES = {"AUTH": ("235", "auth"), "RCPT": ("250", "rcpt"), "MAIL": ("250", "from"), "QUIT": ("221", "")}
 
 
-class SmtpEnd:
+class SmtpEnd(_Served):
     """A mail server that speaks as much SMTP as is needed; every answer of its own repeats the password."""
 
     temporary: tuple[str, ...] = (
@@ -230,10 +242,7 @@ class SmtpEnd:
         secret_file.write_text(SECRET)
         self.fault = ""
         self.mails: list[EmailMessage] = []
-        self.over = threading.Event()
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), type("Handler", (_Mails,), {"end": self}))
-        self._server.daemon_threads = True
-        self.port = self._server.server_address[1]
+        super().__init__(socketserver.ThreadingTCPServer(("127.0.0.1", 0), type("Handler", (_Mails,), {"end": self})))
         self.said: list[str] = []
         self.channel: AlertChannel = EmailChannel(
             "127.0.0.1",
@@ -271,19 +280,6 @@ class SmtpEnd:
     def keys(self) -> list[str]:
         """Return the Message-IDs."""
         return [mail["Message-ID"] for mail in self.mails]
-
-    @contextlib.contextmanager
-    def serving(self) -> Iterator[None]:
-        """Serve while the block runs."""
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self.over.set()
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
 
 
 def plain_part(mail: EmailMessage) -> str:
