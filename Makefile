@@ -80,8 +80,8 @@ test-stack: export STACK_TESTS = 1
 test-stack: setup-dev  ## Run the tests that start the stack on a real Docker engine; STACK_IMAGES_ENV names local images
 	@$(BIN)/python -m pytest tests/stack/docker -p no:randomly --durations=8 $(ARGS)
 
-faults: setup-dev  ## Run the tests that kill processes at random moments for 200 rounds each; ROUNDS=1000 for more
-	@FAULT_ROUNDS=$(or $(ROUNDS),200) $(BIN)/python -m pytest tests/config tests/test_faults.py -k kill -p no:randomly --timeout=0 --durations=8 $(ARGS)
+faults: setup-dev  ## Run the tests that kill processes, or cut the power, at random moments for 200 rounds each; ROUNDS=1000 for more
+	@FAULT_ROUNDS=$(or $(ROUNDS),200) $(BIN)/python -m pytest tests/config tests/test_faults.py -k "kill or power" -p no:randomly --timeout=0 --durations=8 $(ARGS)
 
 hunt: setup-dev  ## Try the properties with ever new examples, until one fails; ROUNDS=20
 	@for round in $$(seq $(or $(ROUNDS),20)); do $(BIN)/python -m pytest $(TESTS) -m hypothesis -n 2 -q $(ARGS) || exit; done

@@ -24,6 +24,7 @@ __all__ = [
     "ForkBarrier",
     "after_fork_in_child",
     "before_fork",
+    "boot_id",
     "importing",
     "is_worker",
     "lock_exclusive",
@@ -80,6 +81,21 @@ def _process_start_by_psutil(pid: int) -> str | None:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
     except (psutil.Error, ValueError, OverflowError):  # gone, hidden, or no number a process can have
+        return None
+
+
+def boot_id(*, proc: Path = _PROC) -> str | None:
+    """Name the present start of the machine; None where the system has no name for it.
+
+    Args:
+        proc: The process file system; a test gives its own.
+
+    Returns:
+        The id that Linux draws at each start, the same for every container of the machine.
+    """
+    try:
+        return (proc / "sys" / "kernel" / "random" / "boot_id").read_text("ascii").strip() or None
+    except (OSError, ValueError):
         return None
 
 

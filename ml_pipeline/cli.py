@@ -217,8 +217,11 @@ def verify(
         return FAILED
     torn = ", and a torn record at its end that was never completed" if report.torn else ""
     removed = f", after {report.removed} that were removed because of their age" if report.removed else ""
+    pending = (
+        f", of which {report.pending} are in audit.journal alone since the machine stopped" if report.pending else ""
+    )
     headless = "" if report.has_head else "; there is no head yet: records cut off the end would not show"
-    typer.echo(f"intact: {report.records} records{removed}{torn}{headless}")
+    typer.echo(f"intact: {report.records} records{pending}{removed}{torn}{headless}")
     return 0
 
 
@@ -238,6 +241,7 @@ def export_audit(
     """Write the records of the audit trail, those of its rotated files too, for an auditor."""
     import datetime as dt
 
+    from ml_pipeline.config._audit import read_key
     from ml_pipeline.config._audit_export import FORMATS, Wanted, export_trail, export_trail_to
     from ml_pipeline.config._log_retention import channel_files
     from ml_pipeline.errors import InputDataError, SettingsError, closest
@@ -253,13 +257,14 @@ def export_audit(
         subject,
     )
     trail, settings_now = _audit_trail(file)
+    key = read_key(settings_now.audit_key_file)
     try:
         if out == "-":
-            written, unreadable = export_trail(trail, sys.stdout.buffer, form, wanted)
+            written, unreadable = export_trail(trail, sys.stdout.buffer, form, wanted, key)
             sys.stdout.flush()
         else:
             logs = [settings_now.log_dir / "audit.log", *channel_files(settings_now.log_dir)]
-            written, unreadable = export_trail_to(Path(out), trail, form, wanted, logs=logs)
+            written, unreadable = export_trail_to(Path(out), trail, form, wanted, key=key, logs=logs)
     except OSError as failed:
         raise InputDataError(
             "an export must be able to read the trail and to write its file",

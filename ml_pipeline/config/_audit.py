@@ -18,6 +18,7 @@ from ml_pipeline.config._audit_chain import GENESIS, START, last_line, place_of,
 from ml_pipeline.config._audit_commit import GroupCommit
 from ml_pipeline.config._audit_files import OpenFile, make_durable
 from ml_pipeline.config._audit_head import Head, head_path
+from ml_pipeline.config._audit_journal import Journal
 from ml_pipeline.config._audit_retention import expire
 from ml_pipeline.config._audit_segments import end_of_segments, segment_files
 from ml_pipeline.config._audit_verify import AuditReport, verify
@@ -35,7 +36,6 @@ __all__ = ["GENESIS", "AuditReport", "AuditTrail", "read_key", "verify"]
 
 _FEWEST_KEY_BYTES: Final = 16
 _FOREVER: Final = Retention(days=1 << 40)
-_synchronise: Final = getattr(os, "fdatasync", os.fsync)  # the size goes to disk too, the time of the last change not
 
 
 class AuditTrail:
@@ -65,6 +65,7 @@ class AuditTrail:
             self._keeper = Keeper(lambda: [path], _FOREVER, before=self._expire)
             rotation.on_rotated = self._keeper.wake
         self._head = Head(head_path(path), key)
+        self._journal = Journal(path, key)
         self._place = START
         self._forget()
         this = weakref.ref(self)
@@ -122,15 +123,28 @@ class AuditTrail:
         """Close the files; a later record opens them again."""
         if self._keeper is not None:
             self._keeper.close()
+        self._group.alone(self._settle)
         self._group.alone(self._close_all)
+
+    def _settle(self) -> None:
+        """Wait until the trail itself is on disk, so that who copies it at rest needs no journal."""
+        if self._journal.is_in_use:
+            with _runtime.guard("audit"):
+                descriptor = self._locked()
+                try:
+                    self._journal.settle(descriptor)
+                finally:
+                    _platform.unlock(descriptor)
 
     def _close_all(self) -> None:
         self._head.close()
+        self._journal.close()
         self._file.close()
 
     def _forget(self) -> None:
         self._group = GroupCommit(self._commit)
         self._end = -1
+        self._day = 0
         self._is_first = self._is_torn = False
 
     def _commit(self, bodies: list[bytes]) -> None:
@@ -151,11 +165,11 @@ class AuditTrail:
         while True:
             descriptor = self._open()
             _platform.lock_exclusive(descriptor)
-            held = self._file.status()
-            if held is not None:  # else it was set aside or removed a moment ago: nobody looks there for more
-                self._catch_up(descriptor, held.st_size)
-                if not self._is_set_aside(held):
+            if self._file.is_in_place():  # else it was set aside or removed: nobody looks there for more
+                self._catch_up(descriptor)
+                if not self._is_set_aside(descriptor):
                     return descriptor
+            self._journal.leave(descriptor)
             self._file.close(unlock=True)
             self._end = -1
 
@@ -165,10 +179,14 @@ class AuditTrail:
         _platform.make_group_folder(self._file.path.parent)
         return self._file.open()
 
-    def _catch_up(self, descriptor: int, size: int) -> None:
+    def _catch_up(self, descriptor: int) -> None:
         """Find the end of the trail again if another process wrote since, or something happened to the files."""
-        if size == self._end and self._head.is_in_place():
+        if os.lseek(descriptor, 0, os.SEEK_END) == self._end and self._head.is_in_place():
             return
+        rotation = self._rotation
+        if rotation is not None and self._day != rotation.today():
+            self._day = rotation.day_of_file(os.fstat(descriptor))
+        size = self._journal.join(descriptor, self._file.inode)
         head = self._head.read()
         whole, last = last_line(descriptor, size)
         found = place_of(last) if last else end_of_segments(self._file.path)
@@ -184,18 +202,16 @@ class AuditTrail:
         # The first record beside a new head says so, and with it that a head must be there from then on.
         self._is_first = self._head.is_new and head in (None, self._place)
 
-    def _is_set_aside(self, held: os.stat_result) -> bool:
+    def _is_set_aside(self, descriptor: int) -> bool:
         rotation = self._rotation
-        if rotation is None or not self._end:
-            return False
-        day = rotation.day_of_file(held)
-        if not rotation.is_due(self._end, day):
+        if rotation is None or not self._end or not rotation.is_due(self._end, self._day):
             return False
         with _runtime.guard("audit_rotation"):  # a file that cannot be set aside is written on
             self._head.settle()
+            self._journal.settle(descriptor)
             # Never before a day that has been: the order of the names is that of the chain, whatever the clock says.
-            newest = max([day, *(each.day for each in segment_files(self._file.path))])
-            rotation.rotate(self._file.path, held, newest)
+            newest = max([self._day, *(each.day for each in segment_files(self._file.path))])
+            rotation.rotate(self._file.path, os.fstat(descriptor), newest)
             make_durable(self._file.path.parent)
         return self._file.status() is None
 
@@ -207,7 +223,7 @@ class AuditTrail:
             rest = memoryview(content)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-            _synchronise(descriptor)
+            self._journal.keep(descriptor, content, self._end)
             # One step decides, whenever a signal comes: before it the records are taken back and may be written
             # again, after it they are neither.
             self._group.settle()
@@ -218,6 +234,9 @@ class AuditTrail:
             self._place, self._end, self._is_first, self._is_torn = place, self._end + len(content), False, False
             with _runtime.guard("audit"):  # the records are on disk, and a head that is behind is no harm
                 self._head.write(place)
+                self._journal.begin(self._file.inode, self._end, place)
+            if self._rotation is not None:
+                self._day = self._rotation.today()
 
     def _expire(self) -> None:
         if self._retention_days is not None and self._rotation is not None:

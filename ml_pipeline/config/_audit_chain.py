@@ -32,6 +32,7 @@ __all__ = [
     "digest",
     "last_line",
     "place_of",
+    "read_at",
     "record_bodies",
     "seal",
     "sign",
@@ -183,7 +184,7 @@ def last_line(descriptor: int, end: int) -> tuple[int, bytes]:
     size = _TAIL_BYTES
     while True:
         start = max(0, end - size)
-        tail = _read_at(descriptor, start, end)
+        tail = read_at(descriptor, start, end)
         whole = tail.rfind(b"\n") + 1
         before = tail.rfind(b"\n", 0, max(whole - 1, 0))
         if start == 0 or (whole and before >= 0):
@@ -191,7 +192,8 @@ def last_line(descriptor: int, end: int) -> tuple[int, bytes]:
         size *= 4
 
 
-def _read_at(descriptor: int, start: int, end: int) -> bytes:
+def read_at(descriptor: int, start: int, end: int) -> bytes:
+    """Read a stretch of an open file, less where the file ends sooner."""
     if hasattr(os, "pread"):
         return os.pread(descriptor, end - start, start)
     os.lseek(descriptor, start, os.SEEK_SET)

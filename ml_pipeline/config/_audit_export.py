@@ -12,6 +12,7 @@ import orjson
 
 from ml_pipeline._platform import GROUP_READS_FILE
 from ml_pipeline.config._audit_head import head_path
+from ml_pipeline.config._audit_journal import journal_path, read_missing
 from ml_pipeline.config._audit_segments import anchor_path, trail_lines
 from ml_pipeline.errors import SettingsError
 
@@ -62,7 +63,7 @@ class Wanted:
 
 
 def export_trail_to(
-    target: Path, trail: Path, form: str, wanted: Wanted, *, logs: Iterable[Path] = ()
+    target: Path, trail: Path, form: str, wanted: Wanted, *, key: bytes | None = None, logs: Iterable[Path] = ()
 ) -> tuple[int, int]:
     """Write the wanted records to a file, which is replaced once all of them are written.
 
@@ -71,6 +72,7 @@ def export_trail_to(
         trail: See `export_trail`.
         form: See `export_trail`.
         wanted: See `export_trail`.
+        key: See `export_trail`.
         logs: Log files that must not be replaced, beside the trail.
 
     Returns:
@@ -88,14 +90,16 @@ def export_trail_to(
     partial = target.with_name(f".{target.name}.partial")
     try:
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, GROUP_READS_FILE), "wb") as file:
-            counts = export_trail(trail, file, form, wanted)
+            counts = export_trail(trail, file, form, wanted, key)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
     return counts
 
 
-def export_trail(trail: Path, target: IO[bytes], form: str, wanted: Wanted) -> tuple[int, int]:
+def export_trail(
+    trail: Path, target: IO[bytes], form: str, wanted: Wanted, key: bytes | None = None
+) -> tuple[int, int]:
     """Write the wanted records of a trail, those of its rotated files too, in their order.
 
     Args:
@@ -103,6 +107,7 @@ def export_trail(trail: Path, target: IO[bytes], form: str, wanted: Wanted) -> t
         target: What is written to.
         form: One of `FORMATS`. In a table, a cell that a spreadsheet would take for a formula gets a ``'`` in front.
         wanted: Which records.
+        key: The secret of the trail: without it, what its journal holds alone since the machine stopped is left out.
 
     Returns:
         How many were written, and how many lines are no records.
@@ -113,7 +118,7 @@ def export_trail(trail: Path, target: IO[bytes], form: str, wanted: Wanted) -> t
     written = unreadable = 0
     if form == "csv":
         target.write(_row(COLUMNS))
-    for _, _, line in trail_lines(trail):
+    for _, _, line in trail_lines(trail, missing=read_missing(trail, key)):
         record = _parsed(line)
         if record is None:
             unreadable += 1
@@ -124,8 +129,8 @@ def export_trail(trail: Path, target: IO[bytes], form: str, wanted: Wanted) -> t
 
 
 def _belongs_to(target: Path, log: Path) -> bool:
-    """Say whether a file is a log file, one that was set aside of it, or the head or anchor of a trail."""
-    own = [each for at in (log, log.resolve()) for each in (at, head_path(at), anchor_path(at))]
+    """Say whether a file is a log file, one that was set aside of it, or what lies beside a trail."""
+    own = [each for at in (log, log.resolve()) for each in (at, head_path(at), journal_path(at), anchor_path(at))]
     taken = {place for each in own for place in _places(each)}
     set_aside = tuple(f"{place}." for place in _places(log))
     if any(place in taken or place.startswith(set_aside) for place in _places(target)):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from ml_pipeline import _platform
 from ml_pipeline.config._log_handle import Handle
@@ -13,7 +14,13 @@ from ml_pipeline.config._log_rotation import is_in_place
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["OpenFile", "make_durable", "replace_file"]
+__all__ = ["OpenFile", "make_durable", "replace_file", "synchronise"]
+
+synchronise: Final = getattr(os, "fdatasync", os.fsync)
+"""Waits until a file is on disk: its size too, but not the time of its last change."""
+
+_LOOK_SECONDS: Final = 1.0
+"""Between two looks at what lies at the path, where the name of what is open stays the same."""
 
 
 class OpenFile:
@@ -28,6 +35,8 @@ class OpenFile:
         self.path = path
         self._flags = flags | os.O_RDWR | getattr(os, "O_BINARY", 0)
         self._handle: Handle | None = None
+        self._link = self._name = ""
+        self._look_at = 0.0
 
     def open(self) -> int:
         """Return the descriptor, opening the file if it is not open.
@@ -44,10 +53,33 @@ class OpenFile:
                 make_durable(self.path.parent)
         return self._handle.number
 
+    @property
+    def inode(self) -> int:
+        """The number of what is open in its file system; 0 where nothing is."""
+        return 0 if self._handle is None else self._handle.inode
+
     def status(self) -> os.stat_result | None:
         """The state of what is open, if it lies at the path; None if it does not, or nothing is open."""
         held = None if self._handle is None else self._handle.status()
         return held if held is not None and is_in_place(self.path, held) else None
+
+    def is_in_place(self) -> bool:
+        """Say whether what is open lies at the path; within a second, if what changed is a link or folder on the way.
+
+        The kernel is asked for the present name of what is open. To ask for its state would make each record dearer:
+        since Linux 6.13 a file that was asked for it gets a new time at its next write, and that is more to wait for.
+        """
+        now = time.monotonic()
+        if now < self._look_at and self._handle is not None:
+            with contextlib.suppress(OSError):
+                if os.readlink(self._link) == self._name:  # noqa: PTH115 - a `Path` would cost as much as the call
+                    return True
+        if self.status() is None or self._handle is None:
+            return False
+        self._link = f"/proc/self/fd/{self._handle.number}"
+        with contextlib.suppress(OSError):  # without such names, each time is a look
+            self._name, self._look_at = os.readlink(self._link), now + _LOOK_SECONDS  # noqa: PTH115
+        return True
 
     def close(self, *, unlock: bool = False) -> None:
         """Close the file, but not what someone else has opened under the same number.
@@ -56,6 +88,7 @@ class OpenFile:
             unlock: Give up its lock first, which a child that was forked meanwhile would keep.
         """
         handle, self._handle = self._handle, None  # which closes it, when this returns
+        self._look_at = 0.0
         if unlock and handle is not None and handle.status() is not None:
             _platform.unlock(handle.number)
 

@@ -41,7 +41,7 @@ class Head:
 
     def is_in_place(self) -> bool:
         """Say whether what is open still lies at the path."""
-        return self._file.status() is not None
+        return self._file.is_in_place()
 
     def read(self) -> Place | None:
         """Read the place the head names; None if there is no head, or it is not sound."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import os
 import zlib
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from ml_pipeline.config._audit_head import DAMAGED
 from ml_pipeline.config._log_rotation import RotatedFile, rotated_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from ml_pipeline.config._audit_journal import Missing
 
 __all__ = [
     "Anchor",
@@ -131,12 +134,15 @@ def end_of_segments(trail: Path) -> Place:
     return START
 
 
-def trail_lines(trail: Path, *, after: tuple[int, int] = (0, 0)) -> Iterator[tuple[str, int, bytes]]:
+def trail_lines(
+    trail: Path, *, after: tuple[int, int] = (0, 0), missing: Missing | None = None
+) -> Iterator[tuple[str, int, bytes]]:
     """Read every line of a trail.
 
     Args:
         trail: The file that is written to; the others lie beside it.
         after: Day and number of the last file that does not count.
+        missing: What that file lacks since the machine stopped.
 
     Yields:
         The name of the file, the number of the line in it, and the line; see `segment_lines`.
@@ -163,7 +169,15 @@ def trail_lines(trail: Path, *, after: tuple[int, int] = (0, 0)) -> Iterator[tup
                     break
                 yield from segment_lines(segment.path.name, file)
         if current is not None:
-            yield from segment_lines(trail.name, current)
+            yield from segment_lines(trail.name, current if missing is None else _completed(current, missing))
+
+
+def _completed(file: BinaryIO, missing: Missing) -> Iterator[bytes]:
+    while file.tell() < missing.at:
+        yield file.readline()
+    yield from io.BytesIO(missing.content)
+    file.seek(missing.at + len(missing.content))
+    yield from file
 
 
 def twin_fault(segment: RotatedFile) -> tuple[str, int] | None:
@@ -194,7 +208,7 @@ def twin_fault(segment: RotatedFile) -> tuple[str, int] | None:
     return None
 
 
-def segment_lines(name: str, file: Lines) -> Iterator[tuple[str, int, bytes]]:
+def segment_lines(name: str, file: Iterable[bytes]) -> Iterator[tuple[str, int, bytes]]:
     """Number the lines of one file; one without any bytes stands for all that cannot be read."""
     number = 0
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ml_pipeline.config._audit_chain import START, Chain, Place
 from ml_pipeline.config._audit_head import head_path, read_head
+from ml_pipeline.config._audit_journal import Missing, read_missing
 from ml_pipeline.config._audit_segments import (
     Anchor,
     anchor_path,
@@ -38,6 +39,8 @@ class AuditReport:
         file: Name of the file with that line; empty where all are intact.
         has_head: Whether a head says where the trail must end; without one, a cut at the end does not show.
         removed: Number of the last record that was removed because of its age; 0 where none was.
+        pending: How many of the records stand in the journal alone since the machine stopped; the next writer puts them
+            into the trail.
     """
 
     intact: bool
@@ -48,6 +51,7 @@ class AuditReport:
     file: str = ""
     has_head: bool = True
     removed: int = 0
+    pending: int = 0
 
 
 def verify(path: Path, key: bytes | None = None) -> AuditReport:
@@ -107,17 +111,19 @@ class _Files(NamedTuple):
 
     head: Place | str | None
     anchor: Anchor | str | None
+    missing: Missing | None
     names: list[tuple[int, int]]
 
     @classmethod
     def of(cls, path: Path, key: bytes | None) -> _Files:
         head, anchor = read_head(head_path(path), key), read_anchor(path, key)
-        return cls(head, anchor, [(each.day, each.number) for each in segment_files(path)])
+        names = [(each.day, each.number) for each in segment_files(path)]
+        return cls(head, anchor, read_missing(path, key), names)
 
     @property
     def settled(self) -> tuple[object, ...]:
         """What stays while records are merely written."""
-        return self.head is None, self.anchor, self.names
+        return self.head is None, self.anchor, self.missing, self.names
 
 
 def _verified(path: Path, key: bytes | None, files: _Files) -> AuditReport:
@@ -125,7 +131,7 @@ def _verified(path: Path, key: bytes | None, files: _Files) -> AuditReport:
     head = files.head if isinstance(files.head, Place) else None
     chain = Chain(anchor.place, key, head, is_marked=anchor.is_marked)
     counter = _Counter(path.name)
-    fault = first_fault(counter.counted(trail_lines(path, after=anchor.through)), chain)
+    fault = first_fault(counter.counted(trail_lines(path, after=anchor.through, missing=files.missing)), chain)
     is_torn = fault is not None and fault.is_torn and fault.file == path.name
     if is_torn and (head is None or chain.place.sequence >= head.sequence):
         fault = None
@@ -141,6 +147,7 @@ def _verified(path: Path, key: bytes | None, files: _Files) -> AuditReport:
         file=fault.file if fault else "",
         has_head=files.head is not None,
         removed=anchor.place.sequence,
+        pending=files.missing.records if files.missing else 0,
     )
 
 

@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ml_pipeline
-from ml_pipeline.config import _audit, _audit_chain
+from ml_pipeline.config import _audit_chain, _audit_journal
 from ml_pipeline.config._audit import AuditReport, AuditTrail, verify
 from ml_pipeline.config._audit_chain import record_bodies
 from ml_pipeline.config._audit_commit import GroupCommit
+from ml_pipeline.config._audit_journal import journal_path
 from tests.config.audit_kit import lines_of
 from tests.support import eventually
 
@@ -63,13 +64,13 @@ def test_who_waits_meanwhile_is_written_together() -> None:
 def test_one_wait_for_the_disk_serves_many_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight threads cause far fewer waits for the disk than they write records."""
     waits: list[int] = []
-    real = _audit._synchronise
+    real = _audit_journal.synchronise
 
     def synchronise(descriptor: int) -> None:
         waits.append(descriptor)
         real(descriptor)
 
-    monkeypatch.setattr(_audit, "_synchronise", synchronise)
+    monkeypatch.setattr(_audit_journal, "synchronise", synchronise)
     trail = AuditTrail(tmp_path / "audit.log")
     ready = threading.Barrier(THREADS)
 
@@ -92,7 +93,7 @@ def test_one_wait_for_the_disk_serves_many_threads(tmp_path: Path, monkeypatch: 
 def test_a_batch_waits_once_and_stands_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`append_all` writes its records one behind the other with a single wait."""
     waits: list[int] = []
-    monkeypatch.setattr(_audit, "_synchronise", waits.append)
+    monkeypatch.setattr(_audit_journal, "synchronise", waits.append)
     trail = AuditTrail(tmp_path / "audit.log")
     trail.append_all({"message": str(number)} for number in range(1000))
     trail.append_all([])
@@ -227,20 +228,27 @@ def test_a_failure_after_the_records_are_on_disk_is_none_of_theirs() -> None:
     assert not group._queue
 
 
-POINTS = 400
+POINTS = 600
+_WRITING = ("_audit.py", "_audit_files.py", "_audit_head.py", "_audit_journal.py")
 
 
-def test_an_exception_at_any_point_writes_no_record_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("few", [0, POINTS * POINTS], ids=["with a journal", "without"])
+def test_an_exception_at_any_point_writes_no_record_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
     """As a signal handler raises one between any two lines: a record that was told as written stands there once."""
+    monkeypatch.setattr(_audit_journal, "_FEW", few)
+    monkeypatch.setattr(_audit_journal, "_ROOM", 4_096)
     trail = AuditTrail(tmp_path / "audit.log")
     trail.append({"message": "first"})
+    assert journal_path(tmp_path / "audit.log").exists() == (few == 0)
     told, is_through = {"first"}, False
     for point in range(1, POINTS):
         left = point
 
         def step(frame: FrameType, event: str, _: object) -> Any:
             nonlocal left
-            if not frame.f_code.co_filename.endswith(("_audit.py", "_audit_files.py", "_audit_head.py")):
+            if not frame.f_code.co_filename.endswith(_WRITING):
                 return None if event == "call" else step
             left -= event in {"line", "return"}
             if left == 0 and event == "line":
