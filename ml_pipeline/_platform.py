@@ -30,6 +30,7 @@ __all__ = [
     "lock_exclusive",
     "make_group_folder",
     "open_for_group",
+    "overwrite",
     "process_start",
     "rename_hindrance",
     "replace_durably",
@@ -267,6 +268,29 @@ def open_for_group(path: Path, flags: int) -> int:
         with contextlib.suppress(OSError):  # a file system without modes
             os.fchmod(descriptor, GROUP_READS_FILE)
     return descriptor
+
+
+def overwrite(descriptor: int, content: bytes, at: int) -> None:
+    """Write into the middle of a file that is open for appending; only where there is a `boot_id`.
+
+    Args:
+        descriptor: The open file, which nobody else writes to meanwhile.
+        content: What to write.
+        at: Where.
+
+    Raises:
+        OSError: If it cannot be written; some of it may have been.
+    """
+    import fcntl
+
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~os.O_APPEND)  # or the kernel appends, wherever one means to write
+    try:
+        while content:
+            written = os.pwrite(descriptor, content, at)
+            content, at = content[written:], at + written
+    finally:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
 
 
 def before_fork(action: Callable[[], None]) -> None:

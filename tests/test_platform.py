@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from ml_pipeline import _platform
-from tests.processes import in_fork
+from tests.processes import in_fork, python_answer
 from tests.support import eventually
 
 STAT = "4321 (evil) name) R 1 4321 4321 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 {start} 1 1 1 1 1 1\n"
@@ -75,6 +75,34 @@ def test_a_process_is_told_from_one_that_ended(proc: Path) -> None:
         child.kill()
         child.communicate()
     assert _platform.process_start(child.pid, proc=proc) is None
+
+
+def test_the_start_of_the_machine_has_an_id(tmp_path: Path) -> None:
+    """The same for every process of it; none where the system draws none, or says nothing."""
+    place = tmp_path / "sys" / "kernel" / "random"
+    assert _platform.boot_id(proc=tmp_path) is None
+    place.mkdir(parents=True)
+    (place / "boot_id").write_text("6f1c-22\n")
+    assert _platform.boot_id(proc=tmp_path) == "6f1c-22"
+    (place / "boot_id").write_bytes(b"\xff")
+    assert _platform.boot_id(proc=tmp_path) is None
+    if Path("/proc/sys/kernel/random/boot_id").exists():
+        assert _platform.boot_id() == python_answer(
+            "import json; from ml_pipeline import _platform; print(json.dumps(_platform.boot_id()))"
+        )
+
+
+@pytest.mark.skipif(not hasattr(os, "pwrite"), reason="this system has no positioned write")
+def test_a_file_that_is_appended_to_is_written_in_its_middle(tmp_path: Path) -> None:
+    """And is appended to again afterwards."""
+    pytest.importorskip("fcntl")
+    path = tmp_path / "log"
+    path.write_bytes(b"one two three")
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    _platform.overwrite(descriptor, b"TWO", 4)
+    os.write(descriptor, b" four")
+    os.close(descriptor)
+    assert path.read_bytes() == b"one TWO three four"
 
 
 def test_a_lock_keeps_other_processes_out_until_it_is_given_up(tmp_path: Path) -> None:

@@ -217,7 +217,8 @@ class Journal:
         lines = b"" if beginning is None else self._merged(trail, beginning)[0]
         if beginning is None or beginning.at != self._at or len(lines) < end - self._at:
             raise OSError(errno.EIO, "records could not be put on disk, nor be read back", str(self._trail))
-        _overwrite(trail, self._at, lines[: end - self._at] + newest)
+        _platform.overwrite(trail, lines[: end - self._at] + newest, self._at)
+        synchronise(trail)
 
     def _make(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -248,7 +249,8 @@ class Journal:
         """
         _, missing = self._merged(trail, beginning)
         if missing is not None:
-            _overwrite(trail, missing.at, missing.content)
+            _platform.overwrite(trail, missing.content, missing.at)
+            synchronise(trail)
             _runtime.say_once(
                 f"audit journal {missing.at}",
                 f"{self._trail.name} lacked {missing.records} records after the machine had stopped: they were "
@@ -296,14 +298,6 @@ def _parsed(header: bytes, key: bytes | None) -> _Beginning | None:
     if type(boot) is not str or type(file) is not int or type(at) is not int or at < 0:
         return None
     return _Beginning(boot, file, at, place)
-
-
-def _overwrite(trail: int, at: int, content: bytes) -> None:
-    with open(f"/proc/self/fd/{trail}", "r+b") as file:  # noqa: PTH123 - the descriptor itself can only append
-        file.seek(at)
-        file.write(content)
-        file.flush()
-        synchronise(file.fileno())
 
 
 def _merged(beginning: _Beginning, trail: bytes, journal: bytes, key: bytes | None) -> tuple[bytes, Missing | None]:
