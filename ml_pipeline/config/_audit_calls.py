@@ -44,7 +44,7 @@ _record_factory: Final = logging.getLogRecordFactory
 
 def _call(level: int) -> Any:
     def call(self: AuditCalls, msg: object, *args: object, extra: Any = None, **kwargs: Any) -> None:
-        if kwargs or not self._is_put(msg, args, extra):
+        if kwargs or not self._put(msg, args, extra):
             self._log(level, msg, args, extra=extra, **_further_up(kwargs))
 
     name = logging.getLevelName(level).lower()
@@ -69,14 +69,14 @@ class AuditCalls(logging.Logger):
         """See `logging.Logger.log`."""
         if type(level) is not int:
             super().log(level, msg, *args, extra=extra, **_further_up(kwargs))
-        elif kwargs or not self._is_put(msg, args, extra):
+        elif kwargs or not self._put(msg, args, extra):
             self._log(level, msg, args, extra=extra, **_further_up(kwargs))
 
     def _write(self, fields: Mapping[str, Any]) -> None:
         """Append the fields of one line to the trail."""
         raise NotImplementedError
 
-    def _is_put(self, msg: object, args: tuple[Any, ...], extra: Any) -> bool:
+    def _put(self, msg: object, args: tuple[Any, ...], extra: Any) -> bool:
         """Write a record to the trail; False, and nothing written, where it must take the detour."""
         if type(msg) is not str or _record_factory() is not logging.LogRecord or not _is_left_to(SINK, AuditEvent):
             return False

@@ -289,7 +289,7 @@ _DEFAULT_SINKS: Final = (
 
 
 class Bus:
-    """Hands each event to every subscriber, on the publisher's thread: the sinks first, then in the order they came.
+    """Hands each event to all who take it, on the publisher's thread: the sinks first, then in the order they came.
 
     Thread-safe, and a subscriber may itself publish or subscribe. One that fails is counted and said once, and the
     others still get the event.
@@ -325,7 +325,7 @@ class Bus:
         return unsubscribe
 
     def publish(self, event: Event) -> None:
-        """Give *event* to every subscriber.
+        """Give *event* to every subscriber that takes it.
 
         Args:
             event: What happened.
