@@ -171,6 +171,10 @@ class RuleBook:
         watched = {each.rule.value for each in self._by_subject.get("resources", ())}
         return not watched.isdisjoint(of.format(entry) for of in paths for entry in (path, EACH))
 
+    def judges(self, kind: type[Event]) -> bool:
+        """Say whether a rule is on events of this type."""
+        return bool(self._by_subject.get(_ON.get(kind, "")))
+
     def measure(self, name: str, value: Scalar, labels: Mapping[str, Any], time: float) -> None:
         """Judge a measured value.
 

@@ -125,6 +125,10 @@ class RuleCalls(Crier):
             return self._book.get().judge(event, self._rule_clock())
         return False
 
+    def _has_rules_on(self, kind: type[Event]) -> bool:
+        book = self._book.peek()
+        return book is None or book.judges(kind)
+
     def _open_book(self, settings: Settings) -> RuleBook:
         book = RuleBook(self)
         if self._reads_file and settings.alert_rules_file is not None:

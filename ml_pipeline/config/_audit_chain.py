@@ -61,7 +61,8 @@ _SIGN_MARK: Final = b',"mac":"'
 _END: Final = b'"}\n'
 _FIRST_MARK: Final = b'"head":"new",'
 _OURS: Final = frozenset({"head", "seq", "prev", "hash"})
-_TEXTS: Final = frozenset({str, bool, type(None)})
+_PLAIN: Final = frozenset({str, int, bool, type(None)})
+"""Kinds of values that JSON has a form for; of integers, those that it keeps exact."""
 _LARGEST_INTEGER: Final = 2**53
 _DEEPEST: Final = 4
 _MOST_BYTES: Final = 4_096
@@ -89,8 +90,8 @@ def _short_body(fields: Mapping[str, Any], hides: Callable[[str], bool] | None) 
     if hides is None or type(fields) is not dict or not _OURS.isdisjoint(fields) or not _is_plain(fields, hides):
         return None
     try:
-        line = orjson.dumps(fields)
-    except TypeError:  # a lone surrogate, or a key that is no text
+        line = orjson.dumps(fields, None, orjson.OPT_STRICT_INTEGER)
+    except TypeError:  # a lone surrogate, a key that is no text, or an integer that is too large
         return None
     # Within so few bytes, no bound is reached; and what would have to be escaped is left to `encode`.
     if len(line) > _MOST_BYTES or not line.isascii() or _DELETE in line:
@@ -100,11 +101,11 @@ def _short_body(fields: Mapping[str, Any], hides: Callable[[str], bool] | None) 
 
 def _is_plain(fields: dict[str, Any], hides: Callable[[str], bool], depth: int = 0) -> bool:
     for name, value in list(fields.items()):
+        if depth and (type(name) is not str or hides(name)):
+            return False
         kind = type(value)
-        if (depth and (type(name) is not str or hides(name))) or not (
-            kind in _TEXTS
-            or (kind is int and -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER)
-            or (kind is float and math.isfinite(value))
+        if kind not in _PLAIN and not (
+            (kind is float and math.isfinite(value))
             or (kind is dict and depth < _DEEPEST and _is_plain(value, hides, depth + 1))
         ):
             return False

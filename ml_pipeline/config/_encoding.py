@@ -15,6 +15,7 @@ import sys
 from collections import UserString, deque
 from collections.abc import ItemsView, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from pathlib import PurePath
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -42,6 +43,7 @@ MAX_TOTAL_CHARACTERS: Final = 262_144
 MAX_VALUES: Final = 20_000
 """Of one value altogether."""
 
+_A_SECOND: Final = 1_000_000
 _LARGEST_INTEGER: Final = 2**53
 _MOST_BITS: Final = 8_192
 _SHOWN_ELEMENTS: Final = 32
@@ -131,7 +133,16 @@ def rfc3339(seconds: float) -> str:
     Returns:
         Such as ``2026-01-15T09:30:25.123456Z``.
     """
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    second = math.floor(seconds)
+    microseconds = round((seconds - second) * 1e6)  # to even, as `datetime` rounds
+    if microseconds == _A_SECOND:
+        second, microseconds = second + 1, 0
+    return f"{_to_the_second(second)}.{microseconds:06d}Z"
+
+
+@lru_cache(maxsize=4)
+def _to_the_second(seconds: int) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()[:-6]
 
 
 class _Plain:

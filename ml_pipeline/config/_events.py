@@ -276,6 +276,7 @@ class AuditEvent(_Event):
 
 Event: TypeAlias = OperationEvent | AlertEvent | ResourceSample | DriftEvent | LineageEvent | AuditEvent
 Handler: TypeAlias = Callable[[Event], None]
+Takes: TypeAlias = Callable[[type[Any]], bool]
 
 _DEFAULT_SINKS: Final = (
     "ml_pipeline.config.prometheus_metrics",
@@ -288,7 +289,7 @@ _DEFAULT_SINKS: Final = (
 
 
 class Bus:
-    """Hands each event to every subscriber, on the publisher's thread: the sinks first, then in the order they came.
+    """Hands each event to all who take it, on the publisher's thread: the sinks first, then in the order they came.
 
     Thread-safe, and a subscriber may itself publish or subscribe. One that fails is counted and said once, and the
     others still get the event.
@@ -299,22 +300,22 @@ class Bus:
 
     def __init__(self, sinks: tuple[str, ...] = ()) -> None:
         self._waiting = sinks
-        self._subscribers: tuple[tuple[bool, str, Handler], ...] = ()
+        self._subscribers: tuple[tuple[bool, str, Handler, Takes], ...] = ()
         self.renew_lock()
 
-    def subscribe(self, name: str, handler: Handler) -> Callable[[], None]:
-        """Have *handler* called with every event from now on.
+    def subscribe(self, name: str, handler: Handler, takes: Takes = lambda _: True) -> Callable[[], None]:
+        """Have *handler* called with the events from now on.
 
         Args:
             name: The sink's name in ``ml_pipeline_telemetry_errors_total{sink}``.
-            handler: Called with each event; it ignores the types it has no use for, and must not keep the caller
-                waiting.
+            handler: Called with each event; it must not keep the caller waiting.
+            takes: Says of a type of event, whenever one comes, whether the handler has any use for it now.
 
         Returns:
             A function that ends the subscription; calling it again does nothing.
         """
         with self._lock:
-            entry = (not self._loading, name, handler)
+            entry = (not self._loading, name, handler, takes)
             self._subscribers = tuple(sorted((*self._subscribers, entry), key=itemgetter(0)))
 
         def unsubscribe() -> None:
@@ -324,7 +325,7 @@ class Bus:
         return unsubscribe
 
     def publish(self, event: Event) -> None:
-        """Give *event* to every subscriber.
+        """Give *event* to every subscriber that takes it.
 
         Args:
             event: What happened.
@@ -336,12 +337,20 @@ class Bus:
         if self._waiting:
             self._load_sinks()
         first: Exception | None = None
-        for _, name, handler in self._subscribers:
-            _, failed = _runtime.attempt(_hand_over, name, handler, event)
+        for _, name, handler, takes in self._subscribers:
+            _, failed = _runtime.attempt(_hand_over, name, handler, takes, event)
             if failed is not None and first is None:
                 first = failed
         if first is not None:
             raise first
+
+    def is_left_to(self, name: str, kind: type[Event]) -> bool:
+        """Say whether the subscriber of this name, and no other, takes events of this type now."""
+        takers, _ = _runtime.attempt(self._takers, kind)
+        return takers == [name] and not self._waiting  # who will come with the first event is not known yet
+
+    def _takers(self, kind: type[Event]) -> list[str]:
+        return [name for _, name, _, takes in self._subscribers if takes(kind)]
 
     def renew_lock(self) -> None:
         """Take a new lock; a forked child's may be held by a thread that stayed with the parent."""
@@ -372,9 +381,10 @@ class Bus:
                 self._subscribers = before
 
 
-def _hand_over(name: str, handler: Handler, event: Event) -> None:
+def _hand_over(name: str, handler: Handler, takes: Takes, event: Event) -> None:
     with _runtime.guard(name):
-        handler(event)
+        if takes(type(event)):
+            handler(event)
 
 
 DEFAULT_BUS: Final = Bus(_DEFAULT_SINKS)

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
@@ -42,7 +43,14 @@ if TYPE_CHECKING:
 
     from ml_pipeline.settings import Settings
 
-__all__ = ["EventLog", "publish_audit_record", "publish_configuration_change", "takes_colour"]
+__all__ = [
+    "EventLog",
+    "audit_fields",
+    "publish_audit_record",
+    "publish_configuration_change",
+    "takes_colour",
+    "told_of",
+]
 
 _LEVELS: Final = {"fail": logging.ERROR, "cancel": logging.WARNING, "abandon": logging.WARNING}
 _ALERT_LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
@@ -50,6 +58,7 @@ _RESULTS: Final = {"complete": "success", "fail": "failure", "cancel": "cancelle
 _ENDED: Final = {"complete": "completed", "fail": "failed", "cancel": "cancelled", "abandon": "abandoned"}
 _SAID_TO_BE: Final = re.compile(r".+_(name|version)|batch|environment|checks|artifact_sha256")
 """Attributes that an auditor wants beside the object: other names and versions, and what was checked."""
+_AUDITED: Final = tuple(each.name for each in fields(AuditEvent) if each.name != "event_id")
 
 
 class EventLog:
@@ -180,15 +189,31 @@ def publish_audit_record(record: logging.LogRecord) -> None:
         record: Its message is the action; `log_operation` may have given user, object, version and result.
     """
     given = given_fields(record)
-    details = context_of(record, given)
-    result = plain_text(details.pop("result", "success"))
-    about = {key: plain_text(details.pop(key, None)) for key in ("object", "version")}
-    who = {} if is_empty(given.get("user_id")) else {"user_id": plain_text(given["user_id"])}
-    details.update(without_empty({"operation": given.get("operation"), "exception": exception_of(record, given)}))
+    told = told_of(context_of(record, given), given)
+    told["details"].update(without_empty({"exception": exception_of(record, given)}))
     with _runtime.guard("audit"):
-        _events.publish(
-            AuditEvent(time=record.created, action=message_of(record), result=result, details=details, **about, **who)
-        )
+        _events.publish(AuditEvent(time=record.created, action=message_of(record), **told))
+
+
+def told_of(details: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Take apart what the caller of the audit logger gave, as the attributes of an `AuditEvent`.
+
+    Args:
+        details: Everything beyond the fixed keys; what has an attribute of its own is taken out.
+        given: What `log_operation` made; empty where it did not.
+    """
+    told = {
+        "result": plain_text(details.pop("result", "success")),
+        "object": plain_text(details.pop("object", None)),
+        "version": plain_text(details.pop("version", None)),
+        "details": details,
+    }
+    operation, user_id = given.get("operation"), given.get("user_id")
+    if not is_empty(operation):
+        details["operation"] = operation
+    if not is_empty(user_id):
+        told["user_id"] = plain_text(user_id)
+    return told
 
 
 def takes_colour(stream: Any) -> bool:
@@ -248,28 +273,47 @@ def _audit_of(event: OperationEvent) -> AuditEvent:
     )
 
 
-def _audit_fields(event: AuditEvent) -> dict[str, Any]:
-    details = without_empty(event.details)
+def audit_fields(
+    *,
+    time: float,
+    pipeline: str,
+    run_id: str | None,
+    operation_id: str | None,
+    user_id: str | None,
+    action: str,
+    object: str,  # noqa: A002 - as an `AuditEvent` has it
+    version: str,
+    result: str,
+    details: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Make the fields of an audit line from what an `AuditEvent` says, and from where this is called."""
+    details = without_empty(details)
     operation = details.pop("operation", None)
+    exception = details.pop("exception") if isinstance(details.get("exception"), dict) else None
+    who = {"action": action, "object": object, "version": version, "result": result}
     fields = {
-        "timestamp": rfc3339(event.time),
+        "timestamp": rfc3339(time),
         "level": "INFO",
         "logger": AUDIT,
         "channel": AUDIT,
-        "message": event.action,
-        "pipeline": event.pipeline,
+        "message": action,
+        "pipeline": pipeline,
         "operation": _context.operation.get() if operation is None else operation,
-        "operation_id": event.operation_id,
-        "run_id": event.run_id,
-        "user_id": event.user_id or _process_user(),
+        "operation_id": operation_id,
+        "run_id": run_id,
+        "user_id": user_id or _process_user(),
         "trace_id": _context.trace_id.get(),
         "span_id": _context.span_id.get(),
         "process": os.getpid(),
         "thread": threading.current_thread().name,
-        "exception": details.pop("exception") if isinstance(details.get("exception"), dict) else None,
+        "exception": exception,
+        "context": beside(who, details),
     }
-    who = {"action": event.action, "object": event.object, "version": event.version, "result": event.result}
-    return without_empty({**fields, "context": beside(who, details)})
+    return without_empty(fields)
+
+
+def _audit_fields(event: AuditEvent) -> dict[str, Any]:
+    return audit_fields(**{name: getattr(event, name) for name in _AUDITED})
 
 
 def _process_user() -> str | None:

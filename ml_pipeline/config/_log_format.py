@@ -213,6 +213,8 @@ def beside(ours: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         Ours first.
     """
+    if ours.keys().isdisjoint(given) and "given" not in given:  # as nearly always
+        return without_empty({**ours, **given})
     clashing = {name: value for name, value in given.items() if name in ours or name == "given"}
     free = {name: value for name, value in given.items() if name not in clashing}
     return without_empty({**ours, "given": clashing, **free})

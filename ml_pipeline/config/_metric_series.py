@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ml_pipeline._tally import Tally
+    from ml_pipeline.config._events import AlertEvent
 
-__all__ = ["MOST_SERIES", "OTHER", "TallyCollector", "declared", "label"]
+__all__ = ["MOST_SERIES", "OTHER", "TallyCollector", "declared", "identity_of", "label"]
 
 OTHER: Final = "other"
 MOST_SERIES: Final = 1_000
@@ -62,6 +63,11 @@ def label(value: object) -> str:
         return value
     plain = to_plain(value)
     return "" if plain is None else str(plain)[:_MOST_LABEL_CHARACTERS]
+
+
+def identity_of(event: AlertEvent) -> tuple[str, ...]:
+    """What tells an alert apart from others, its pipeline first: of one identity, the latest alert is active."""
+    return (event.pipeline, event.kind, event.operation, event.model, event.feature, event.error_type)
 
 
 def _folded(values: Mapping[Any, int]) -> dict[tuple[str, ...], int]:

@@ -57,6 +57,8 @@ __all__ = [
 ]
 
 _SINK: Final = "alerting"
+_ALARMING: Final = frozenset({OperationEvent, DriftEvent})
+"""Types of events that alert by themselves; others do where a rule is on them."""
 
 
 class AlertManager(AlertCalls, AlertCare, RuleCalls):
@@ -253,6 +255,10 @@ class AlertManager(AlertCalls, AlertCare, RuleCalls):
             return self._background.get().flush(timeout_seconds)
         return False
 
+    def takes(self, kind: type[_events.Event]) -> bool:
+        """Say whether events of a type may call for an alert now, or for what `observe` does at the first event."""
+        return kind in _ALARMING or not self._background.is_open or self._has_rules_on(kind)
+
     def observe(self, event: _events.Event) -> None:
         """Raise the alert that an event calls for; what a bus calls.
 
@@ -341,4 +347,4 @@ alert_manager: Final = AlertManager()
 
 def subscribe_to(bus: _events.Bus) -> None:
     """Have `alert_manager` raise the alerts that the events of *bus* call for."""
-    bus.subscribe(_SINK, alert_manager.observe)
+    bus.subscribe(_SINK, alert_manager.observe, alert_manager.takes)

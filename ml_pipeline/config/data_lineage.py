@@ -386,4 +386,4 @@ lineage_tracker: Final = LineageTracker()
 
 def subscribe_to(bus: Bus) -> None:
     """Have `lineage_tracker` record the operations of *bus*."""
-    bus.subscribe(SINK, lineage_tracker.on_event)
+    bus.subscribe(SINK, lineage_tracker.on_event, frozenset({OperationEvent}).__contains__)

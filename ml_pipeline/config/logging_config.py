@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from ml_pipeline import _platform, _runtime
 from ml_pipeline.config import _events, _log_events
 from ml_pipeline.config._audit import AuditTrail
+from ml_pipeline.config._audit_calls import SINK, AuditCalls
 from ml_pipeline.config._channels import AUDIT, CHANNELS, ROOT, Channel, LoggerNames, channel_path
 from ml_pipeline.config._log_calls import DirectCalls, log_call
 from ml_pipeline.config._log_capture import Capture
@@ -124,6 +125,13 @@ class AuditLogger(PipelineLogger):
         _log_events.publish_audit_record(record)
 
 
+class DirectAuditLogger(AuditCalls, AuditLogger):
+    """An audit logger that is of no other class too: its records take the short way where they can."""
+
+    def _write(self, fields: Mapping[str, Any]) -> None:
+        write_audit(fields)
+
+
 def get_logger(channel: str, name: str | None = None) -> PipelineLogger:
     """Return the logger of a channel.
 
@@ -214,8 +222,8 @@ def _adopted(logger: logging.Logger, kind: type[L]) -> L:
     # our class in front, audit records would be plain lines.
     if not isinstance(logger, kind):
         own = type(logger)
-        plain = DirectLogger if kind is PipelineLogger else kind
-        logger.__class__ = plain if own is logging.Logger else type(kind.__name__, (kind, own), {})
+        direct = DirectAuditLogger if issubclass(kind, AuditLogger) else DirectLogger
+        logger.__class__ = direct if own is logging.Logger else type(kind.__name__, (kind, own), {})
         _forget_targets()
     return cast("L", logger)
 
@@ -320,4 +328,4 @@ if _router not in main_logger.handlers:
 
 def subscribe_to(bus: _events.Bus) -> None:
     """Have every event of *bus* logged, and audited where the table of routes says so."""
-    bus.subscribe("logging_config", _log_events.EventLog(get_logger, write_audit, require_audit))
+    bus.subscribe(SINK, _log_events.EventLog(get_logger, write_audit, require_audit))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypedDict, TypeVar
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
-from ml_pipeline.config._events import DEFAULT_BUS, Bus, DriftEvent, Verdict
+from ml_pipeline.config._events import DEFAULT_BUS, Bus, DriftEvent, OperationEvent, Verdict
 from ml_pipeline.config._events import publish as _publish
 from ml_pipeline.config._health import Health, HealthCheck, HealthChecks
 from ml_pipeline.config._health_checks import BUILT_IN
@@ -315,7 +315,7 @@ def subscribe_to(bus: Bus) -> None:
     Args:
         bus: Where operations are published.
     """
-    bus.subscribe(SINK, performance_monitor.observe)
+    bus.subscribe(SINK, performance_monitor.observe, frozenset({OperationEvent}).__contains__)
 
 
 def _alert(resource: str, value: float, threshold: float, *, unit: str = "", **details: Any) -> None:

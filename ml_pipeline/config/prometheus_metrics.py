@@ -17,6 +17,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from ml_pipeline import __version__, _runtime
 from ml_pipeline.config._events import (
     AlertEvent,
+    AuditEvent,
     Bus,
     DriftEvent,
     Event,
@@ -25,7 +26,7 @@ from ml_pipeline.config._events import (
     ResourceSample,
 )
 from ml_pipeline.config._metric_failures import OpenFailures
-from ml_pipeline.config._metric_series import MOST_SERIES, OTHER, TallyCollector, declared, label
+from ml_pipeline.config._metric_series import MOST_SERIES, OTHER, TallyCollector, declared, identity_of, label
 from ml_pipeline.config._metric_specs import FROM_TALLY, METRICS, MetricSpec
 from ml_pipeline.config._metrics_server import MetricsServer, start_metrics_server
 from ml_pipeline.config._push import MetricsPusher, push_metrics
@@ -111,8 +112,10 @@ class PipelineMetrics:
                 self._drift(event)
             case LineageEvent():
                 self._lineage(event)
-            case _:
-                pass  # audit records are read from the tally, which counts what reached the disk
+
+    def takes(self, kind: type[Event]) -> bool:
+        """Say whether events of a type move anything: audit records are counted in the tally, once on disk."""
+        return kind is not AuditEvent or _runtime.settings().name not in self._prepared
 
     def alert_is_open(self, alert: AlertEvent) -> None:
         """Count an alert that an earlier process or another one raised among those that are active.
@@ -123,7 +126,7 @@ class PipelineMetrics:
         if self._active.get(alert.alert_id, ("",))[0] != alert.severity:
             event = alert if alert.pipeline in self._prepared else self._admitted(alert)
             self._no_longer_active(event.alert_id)
-            self._is_active(event.alert_id, event.severity, _identity(event))
+            self._is_active(event.alert_id, event.severity, identity_of(event))
 
     def alert_is_over(self, alert_id: str) -> None:
         """Take an alert that another process resolved from those that are active.
@@ -326,9 +329,9 @@ class PipelineMetrics:
         """Keep the number of active alerts: of one identity the latest, and never below 0 for one raised elsewhere."""
         known = self._no_longer_active(event.alert_id)
         if event.state == "raised":
-            self._no_longer_active(self._latest.get(_identity(event), ""))
+            self._no_longer_active(self._latest.get(identity_of(event), ""))
         if event.state == "raised" or (event.state in _STILL_OPEN and known):
-            self._is_active(event.alert_id, event.severity, _identity(event))
+            self._is_active(event.alert_id, event.severity, identity_of(event))
 
     def _is_active(self, alert_id: str, severity: str, identity: tuple[str, ...]) -> None:
         if len(self._active) < _MOST_ACTIVE_ALERTS:
@@ -378,10 +381,6 @@ _RULES: Final[Mapping[str, Any]] = {
 }
 
 
-def _identity(event: AlertEvent) -> tuple[str, ...]:
-    return (event.pipeline, event.kind, event.operation, event.model, event.feature, event.error_type)
-
-
 def _model(event: OperationEvent) -> str:
     return label(event.attributes.get("model_name"))
 
@@ -397,4 +396,4 @@ pipeline_metrics: Final = PipelineMetrics()
 
 def subscribe_to(bus: Bus) -> None:
     """Have every event of *bus* move the default metrics."""
-    bus.subscribe("prometheus_metrics", pipeline_metrics)
+    bus.subscribe("prometheus_metrics", pipeline_metrics, pipeline_metrics.takes)

@@ -45,7 +45,7 @@ class LiveProgress:
         )
 
     def __enter__(self) -> Self:
-        self._unsubscribe = self._bus.subscribe("progress", self)
+        self._unsubscribe = self._bus.subscribe("progress", self, frozenset({OperationEvent}).__contains__)
         self._progress.start()
         return self
 

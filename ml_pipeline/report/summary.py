@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunRecorder", "write_summary"]
 
+_TAKEN: Final = frozenset({OperationEvent, AlertEvent, ResourceSample, DriftEvent})
 _MOST_OPERATIONS: Final = 10_000
 _MOST_FAILED: Final = 1_000
 _MOST_ALERTS: Final = 1_000
@@ -54,7 +55,7 @@ class RunRecorder:
         self._left_out = 0
 
     def __enter__(self) -> Self:
-        self._unsubscribe = self._bus.subscribe("report", self)
+        self._unsubscribe = self._bus.subscribe("report", self, _TAKEN.__contains__)
         self._sampler.__enter__()
         return self
 

@@ -204,6 +204,56 @@ def test_what_is_raised_is_raised_after_all_were_told() -> None:
     assert len(heard) == 3
 
 
+def test_a_subscriber_may_take_some_types_only() -> None:
+    """Which, it is asked whenever an event comes, so that it may change its mind."""
+    bus, heard, wanted = Bus(), list[Any](), set[Any]()
+    bus.subscribe("choosing", heard.append, wanted.__contains__)
+    audited, sampled = event(), ResourceSample(**EVENTS[ResourceSample])
+    bus.publish(audited)
+    wanted.add(AuditEvent)
+    bus.publish(audited)
+    bus.publish(sampled)
+    assert heard == [audited]
+
+
+def test_a_subscriber_that_cannot_say_what_it_takes_does_not_starve_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is counted as one that fails; and it may be one that takes everything."""
+    ml_pipeline.configure(strict=False)
+    bus, heard = Bus(), list[Any]()
+
+    def cannot_say(kind: type[Event]) -> bool:
+        raise ValueError(kind.__name__)
+
+    bus.subscribe("sound", heard.append)
+    assert bus.is_left_to("sound", AuditEvent)
+    bus.subscribe("undecided", heard.append, cannot_say)
+    bus.publish(event())
+    assert len(heard) == 1
+    assert _runtime.tally.telemetry_errors == {("undecided", "ValueError"): 1}
+    assert capsys.readouterr().err.count("undecided: ValueError: AuditEvent") == 1
+    assert not bus.is_left_to("sound", AuditEvent)
+
+
+def test_an_event_is_left_to_the_only_one_who_takes_it() -> None:
+    """Not while the sinks are still to be loaded, nor where two of a name take it."""
+    bus, heard = Bus(), list[Any]()
+    assert not bus.is_left_to("a", AuditEvent)
+    bus.subscribe("a", heard.append)
+    bus.subscribe("b", heard.append, frozenset({OperationEvent}).__contains__)
+    assert bus.is_left_to("a", AuditEvent)
+    assert not bus.is_left_to("a", OperationEvent)
+    assert not bus.is_left_to("b", AuditEvent)
+    end = bus.subscribe("a", heard.append)
+    assert not bus.is_left_to("a", AuditEvent)
+    end()
+    assert bus.is_left_to("a", AuditEvent)
+    waiting = Bus(("no.such_sink",))
+    waiting.subscribe("a", heard.append)
+    assert not waiting.is_left_to("a", AuditEvent)
+
+
 # the default sinks
 
 
@@ -337,7 +387,7 @@ def test_the_default_sinks_are_loaded_by_the_first_event_only() -> None:
         "before = [each for each in sinks if each in sys.modules]\n"
         "_events.publish(_events.AuditEvent(action='test'))\n"
         "after = [each for each in sinks if each in sys.modules]\n"
-        "names = [name for _, name, _ in _events.DEFAULT_BUS._subscribers]\n"
+        "names = [name for _, name, *_ in _events.DEFAULT_BUS._subscribers]\n"
         "print(json.dumps([before, after, names]))\n"
     )
     before, after, names = python_answer(code)

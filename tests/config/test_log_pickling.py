@@ -41,7 +41,7 @@ def test_a_worker_that_has_not_imported_us_writes_where_its_parent_does() -> Non
         ("my.app.below", "from DirectLogger"),
     ]
     assert [line["logger"] for line in _lines("ml_pipeline.log")] == ["ml_pipeline", "audit"]
-    assert [line["message"] for line in _lines("audit.log")] == ["from AuditLogger"]
+    assert [line["message"] for line in _lines("audit.log")] == ["from DirectAuditLogger"]
 
 
 def test_at_home_it_is_the_same_logger() -> None:

@@ -1,0 +1,135 @@
+"""The log calls of the audit logger, which spare a record the detour where the trail alone takes it.
+
+The detour is a ``LogRecord``, an event made from it, and the bus. The line is the same by both ways, because what it
+says is decided in `_log_events` alone; here is only decided whether anybody else would have seen the record on its way.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from ml_pipeline import _runtime
+from ml_pipeline.config import _context
+from ml_pipeline.config._events import DEFAULT_BUS, AuditEvent
+from ml_pipeline.config._log_events import audit_fields, told_of
+from ml_pipeline.config._log_format import EXTRA_KEY, OWN_ATTRIBUTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["SINK", "AuditCalls"]
+
+SINK: Final = "logging_config"
+"""The name under which the log subscribes to the bus."""
+
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+_GIVEN: Final = {"operation", "user_id", "context"}
+_TEXT: Final = frozenset({str})
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_NOTHING_GIVEN: Final[Mapping[str, Any]] = MappingProxyType({"context": _NOTHING})
+
+_REFUSALS: Final = (TypeError, ValueError, ArithmeticError, LookupError, MemoryError)
+"""What formatting plain values can raise; such a record takes the detour."""
+
+# Names of this module are found sooner than those of another.
+_time: Final = time.time
+_carried: Final = _context.fields.get
+_operation_id, _run_id, _user_id = _context.operation_id.get, _context.run_id.get, _context.user_id.get
+_is_left_to: Final = DEFAULT_BUS.is_left_to
+_record_factory: Final = logging.getLogRecordFactory
+
+
+def _call(level: int) -> Any:
+    def call(self: AuditCalls, msg: object, *args: object, extra: Any = None, **kwargs: Any) -> None:
+        if kwargs or not self._put(msg, args, extra):
+            self._log(level, msg, args, extra=extra, **_further_up(kwargs))
+
+    name = logging.getLevelName(level).lower()
+    call.__name__, call.__qualname__ = name, f"AuditCalls.{name}"
+    call.__doc__ = f"See `logging.Logger.{name}`."
+    return call
+
+
+class AuditCalls(logging.Logger):
+    """The log calls of an audit logger, which no level keeps back.
+
+    They take what those of `logging.Logger` take; ``exception`` is that one's, which calls ``error``.
+    """
+
+    debug = _call(logging.DEBUG)
+    info = _call(logging.INFO)
+    warning = _call(logging.WARNING)
+    error = _call(logging.ERROR)
+    critical = _call(logging.CRITICAL)
+
+    def log(self, level: int, msg: object, *args: object, extra: Any = None, **kwargs: Any) -> None:
+        """See `logging.Logger.log`."""
+        if type(level) is not int:
+            super().log(level, msg, *args, extra=extra, **_further_up(kwargs))
+        elif kwargs or not self._put(msg, args, extra):
+            self._log(level, msg, args, extra=extra, **_further_up(kwargs))
+
+    def _write(self, fields: Mapping[str, Any]) -> None:
+        """Append the fields of one line to the trail."""
+        raise NotImplementedError
+
+    def _put(self, msg: object, args: tuple[Any, ...], extra: Any) -> bool:
+        """Write a record to the trail; False, and nothing written, where it must take the detour."""
+        if type(msg) is not str or _record_factory() is not logging.LogRecord or not _is_left_to(SINK, AuditEvent):
+            return False
+        try:
+            action = _formatted(msg, args) if args else msg
+            given, raw = _taken_apart(extra)
+            details = {**(_carried() or _NOTHING), **raw, **given["context"]}
+        except _REFUSALS:
+            return False
+        failed = _runtime.attempt(self._append, action, details, given)[1]
+        if failed is not None:  # by these names the detour counts it, where the event is taken and where it was made
+            with _runtime.guard("audit"), _runtime.guard(SINK):
+                raise failed
+        return True
+
+    def _append(self, action: str, details: dict[str, Any], given: Mapping[str, Any]) -> None:
+        told = told_of(details, given)
+        if "user_id" not in told:
+            told["user_id"] = _user_id()
+        fields = audit_fields(
+            time=_time(),
+            pipeline=_runtime.settings().name,
+            run_id=_run_id(),
+            operation_id=_operation_id(),
+            action=action,
+            **told,
+        )
+        self._write(fields)
+
+
+def _further_up(options: dict[str, Any]) -> dict[str, Any]:
+    """The caller is one further up than `logging` would think: past the log call of ours."""
+    return {**options, "stacklevel": options.get("stacklevel", 1) + 1}
+
+
+def _formatted(msg: str, args: tuple[Any, ...]) -> str:
+    if not _PLAIN.issuperset(map(type, args)):
+        raise TypeError(msg)
+    return msg % args
+
+
+def _taken_apart(extra: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """What `log_operation` made, and what was given beside it."""
+    if extra is None:
+        return _NOTHING_GIVEN, _NOTHING
+    if type(extra) is not dict:
+        raise TypeError(extra)
+    given = extra.get(EXTRA_KEY, _NOTHING_GIVEN)
+    if given is not _NOTHING_GIVEN:
+        if type(given) is not dict or given.keys() != _GIVEN or type(given["context"]) is not dict:
+            raise TypeError(EXTRA_KEY)
+        if len(extra) == 1:
+            return given, _NOTHING
+    if not OWN_ATTRIBUTES.isdisjoint(extra) or not _TEXT.issuperset(map(type, extra)):
+        raise KeyError(*extra)
+    return given, {name: value for name, value in extra.items() if name != EXTRA_KEY}
