@@ -286,6 +286,7 @@ _DEFAULT_SINKS: Final = (
     "ml_pipeline.config.monitoring_config",
 )
 """Named, not imported: a sink is loaded at the first event, and each module has a ``subscribe_to(bus)``."""
+_RETRY_SECONDS: Final = 1.0  # until a sink that could not be loaded is tried again, at an event
 
 
 class Bus:
@@ -300,6 +301,7 @@ class Bus:
 
     def __init__(self, sinks: tuple[str, ...] = ()) -> None:
         self._waiting = sinks
+        self._retry_at = 0.0
         self._subscribers: tuple[tuple[bool, str, Handler, Takes], ...] = ()
         self.renew_lock()
 
@@ -334,7 +336,7 @@ class Bus:
             Exception: What the first failing subscriber raised, after all of them got the event; only with
                 ``ML_PIPELINE_STRICT=1``, or where the error is one that stops the job.
         """
-        if self._waiting:
+        if self._waiting and _time.monotonic() >= self._retry_at:
             self._load_sinks()
         first: Exception | None = None
         for _, name, handler, takes in self._subscribers:
@@ -346,11 +348,8 @@ class Bus:
 
     def is_left_to(self, name: str, kind: type[Event]) -> bool:
         """Say whether the subscriber of this name, and no other, takes events of this type now."""
-        takers, _ = _runtime.attempt(self._takers, kind)
+        takers, _ = _runtime.attempt(lambda: [each for _, each, _, takes in self._subscribers if takes(kind)])
         return takers == [name] and not self._waiting  # who will come with the first event is not known yet
-
-    def _takers(self, kind: type[Event]) -> list[str]:
-        return [name for _, name, _, takes in self._subscribers if takes(kind)]
 
     def renew_lock(self) -> None:
         """Take a new lock; a forked child's may be held by a thread that stayed with the parent."""
@@ -361,24 +360,30 @@ class Bus:
         with self._lock:
             if self._loading:  # a sink that is being loaded publishes an event
                 return
-            self._loading = True
+            self._loading, later = True, list[str]()
             try:
                 while self._waiting:
                     with _platform.importing:  # a child that is forked in the middle would subscribe it twice
-                        self._load(self._waiting[0])
+                        later += self._load(self._waiting[0])
                         self._waiting = self._waiting[1:]  # once it is empty, other threads no longer wait at the lock
             finally:
+                if later:
+                    self._waiting, self._retry_at = (*self._waiting, *later), _time.monotonic() + _RETRY_SECONDS
                 self._loading = False
 
-    def _load(self, module: str) -> None:
-        before, is_done = self._subscribers, False
+    def _load(self, module: str) -> tuple[str, ...]:
+        """Load a sink; its name, if it lacked what the machine may have again, such as files that can be open."""
+        before, failed, is_done = self._subscribers, None, False
         try:
-            with _runtime.guard(module.rpartition(".")[2]):
-                importlib.import_module(module).subscribe_to(self)
-            is_done = True
+            _, failed = _runtime.attempt(lambda: importlib.import_module(module).subscribe_to(self))
+            is_done = failed is None
         finally:
-            if not is_done:  # Ctrl-C, or strict telemetry: the next event loads this one again, from the beginning
+            if not is_done:  # also by Ctrl-C: the next event loads it again, from the beginning
                 self._subscribers = before
+        if failed is not None:
+            with _runtime.guard(module.rpartition(".")[2]):
+                raise failed
+        return (module,) if isinstance(failed, OSError | MemoryError) else ()
 
 
 def _hand_over(name: str, handler: Handler, takes: Takes, event: Event) -> None:

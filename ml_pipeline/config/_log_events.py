@@ -186,7 +186,7 @@ def publish_audit_record(record: logging.LogRecord) -> None:
     """Publish a record of the audit logger as an `AuditEvent`.
 
     Args:
-        record: Its message is the action; `log_operation` may have given user, object, version and result.
+        record: Its message is the action; ``extra=`` may have given user, object, version and result.
     """
     given = given_fields(record)
     told = told_of(context_of(record, given), given)
@@ -209,6 +209,8 @@ def told_of(details: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
         "details": details,
     }
     operation, user_id = given.get("operation"), given.get("user_id")
+    if is_empty(user_id):  # a plain ``extra=`` may say it too
+        user_id = details.pop("user_id", None)
     if not is_empty(operation):
         details["operation"] = operation
     if not is_empty(user_id):

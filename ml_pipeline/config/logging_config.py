@@ -25,6 +25,7 @@ from ml_pipeline import _platform, _runtime
 from ml_pipeline.config import _events, _log_events
 from ml_pipeline.config._audit import AuditTrail
 from ml_pipeline.config._audit_calls import SINK, AuditCalls
+from ml_pipeline.config._audit_loss import AuditLoss
 from ml_pipeline.config._channels import AUDIT, CHANNELS, ROOT, Channel, LoggerNames, channel_path
 from ml_pipeline.config._log_calls import DirectCalls, log_call
 from ml_pipeline.config._log_capture import Capture
@@ -119,6 +120,10 @@ class AuditLogger(PipelineLogger):
     def isEnabledFor(self, level: int) -> bool:  # noqa: ARG002, N802 - logging's own signature
         """Say yes: nothing but a failing disk keeps a record from the audit trail."""
         return True
+
+    def getChild(self, suffix: str) -> AuditLogger:  # noqa: N802 - logging's own name
+        """Return a logger below this one, which is an audit logger too; see `logging.Logger.getChild`."""
+        return _adopted(super().getChild(suffix), AuditLogger)
 
     def handle(self, record: logging.LogRecord) -> None:
         """Publish the record as an `AuditEvent`."""
@@ -280,6 +285,7 @@ def _audited(action: Callable[[AuditTrail], object], *, count: int) -> None:
     _, failed = _runtime.attempt(lambda: action(_trail.get()))
     if failed is None:
         _runtime.tally.audit_records += count
+        _loss.went_well()
         return
     if count:
         _runtime.tally.log_records_dropped[f"audit {type(failed).__name__}"] += count
@@ -292,7 +298,10 @@ def _audited(action: Callable[[AuditTrail], object], *, count: int) -> None:
         )
         stop.stops_the_job = True
         raise stop
-    raise failed
+    _loss.failed(failed)
+    if _runtime.settings().strict:  # counted where the record came from
+        raise failed
+    _runtime.telemetry_error("audit", failed)
 
 
 main_logger: Final = _adopted(logging.getLogger(ROOT), PipelineLogger)
@@ -301,6 +310,7 @@ audit_logger: Final = _adopted(logging.getLogger(f"{ROOT}.{AUDIT}"), AuditLogger
 _levels: Final = _runtime.Lazy(
     lambda settings: LevelsInForce(settings, main_logger, _names.resolve), lambda _: _release_level()
 )
+_loss: Final = AuditLoss()
 _trail: Final = _runtime.Lazy(  # apart from the other files, which an unreadable key must not take along
     lambda settings: AuditTrail.of(settings, settings.log_dir / CHANNELS[AUDIT].path),
     AuditTrail.close,

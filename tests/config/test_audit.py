@@ -22,9 +22,18 @@ from hypothesis import strategies as st
 
 import ml_pipeline
 from ml_pipeline import _runtime
-from ml_pipeline.config import logging_config
+from ml_pipeline.config import _audit_loss, _events, logging_config
 from ml_pipeline.config._audit import GENESIS, AuditReport, AuditTrail, read_key, verify
-from ml_pipeline.config._events import AuditEvent, Bus, LineageEdge, LineageEvent, LineageNode, publish
+from ml_pipeline.config._events import (
+    AuditEvent,
+    Bus,
+    Event,
+    LineageEdge,
+    LineageEvent,
+    LineageNode,
+    OperationEvent,
+    publish,
+)
 from ml_pipeline.config._routes import OPERATIONS
 from ml_pipeline.config.logging_config import audit_logger, get_logger, log_operation
 from ml_pipeline.config.operation_logger import OperationLogger
@@ -490,7 +499,7 @@ def test_by_default_a_lost_audit_record_is_counted_and_the_work_goes_on(
             pass
     assert _runtime.tally.log_records_dropped["audit FileExistsError"] == 3
     assert _runtime.tally.audit_records == 0
-    assert capsys.readouterr().err.count("FileExistsError") == 1
+    assert capsys.readouterr().err.count("ml_pipeline: audit: FileExistsError") == 1
 
 
 def test_a_bad_key_stops_the_audit_trail_and_not_the_logs(operations: OperationLogger, isolated: Path) -> None:
@@ -500,7 +509,9 @@ def test_a_bad_key_stops_the_audit_trail_and_not_the_logs(operations: OperationL
         pass
     assert not TRAIL.exists()
     assert _runtime.tally.log_records_dropped["audit SettingsError"] == 1
-    assert len((TRAIL.parent / "ml_pipeline.log").read_text().splitlines()) == 2
+    said = (TRAIL.parent / "ml_pipeline.log").read_text()
+    assert "data_ingestion started" in said
+    assert "data_ingestion completed" in said
 
 
 def test_the_key_of_the_settings_is_used(isolated: Path) -> None:
@@ -524,3 +535,52 @@ def test_someone_always_did_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_genesis() -> None:
     """The first record follows 64 zeros."""
     assert GENESIS == "0" * 64
+
+
+def test_who_did_it_is_taken_from_a_plain_extra_too() -> None:
+    """As object, version and result are; what `log_operation` says comes first, and nothing given is lost."""
+    audit_logger.info("export", extra={"user_id": "dr.weber", "object": "ADNI", "result": "denied"})
+    audit_logger.info("export", extra={"user_id": "dr.weber", **log_operation(user_id="ann", object="ADNI")})
+    audit_logger.info("%s", "export", extra={"user_id": "dr.weber"}, stacklevel=1)
+    said = [(line["user_id"], line["context"].get("user_id")) for line in _oracle(TRAIL)]
+    assert said == [("dr.weber", None), ("ann", "dr.weber"), ("dr.weber", None)]
+
+
+def test_a_child_of_the_audit_logger_is_one() -> None:
+    """No level, nor `logging.disable`, keeps its records from the trail."""
+    team = audit_logger.getChild("team")
+    logging.disable(logging.CRITICAL)
+    try:
+        team.debug("review")
+        team.getChild("night").info("export")
+    finally:
+        logging.disable(logging.NOTSET)
+    assert [line["message"] for line in _oracle(TRAIL)] == ["review", "export"]
+
+
+def test_an_audit_trail_that_fails_is_told_of(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an operation that fails: a line in errors.log and an alert, once a minute; and that it goes well again."""
+    ml_pipeline.configure(strict=False)
+    clock = [100.0]
+    monkeypatch.setattr(_audit_loss.time, "monotonic", lambda: clock[0])
+    trail = isolated / "ml_pipeline" / "logs" / "audit.log"
+    trail.mkdir(parents=True)
+    heard: list[tuple[str, str]] = []
+
+    def hear(event: Event) -> None:
+        assert isinstance(event, OperationEvent)
+        heard.append((event.type, event.name))
+
+    unsubscribe = _events.subscribe("test", hear, lambda kind: kind is OperationEvent)
+    for _ in range(3):
+        audit_logger.info("export")
+    clock[0] += 60
+    audit_logger.info("export")
+    assert heard == [("fail", "audit_trail")] * 2
+    assert _runtime.tally.telemetry_errors == {("audit", "IsADirectoryError"): 4}
+    assert "audit_trail failed: IsADirectoryError" in (trail.parent / "errors.log").read_text()
+    trail.rmdir()
+    audit_logger.info("export")
+    audit_logger.info("export")
+    unsubscribe()
+    assert heard[2:] == [("complete", "audit_trail")]

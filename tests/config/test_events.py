@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import sys
 import threading
 import types
@@ -322,6 +323,32 @@ def test_a_sink_that_cannot_be_loaded_does_not_starve_the_others(
     bus.publish(event())
     assert len(heard) == 2
     assert _runtime.tally.telemetry_errors == {("such_sink", "ModuleNotFoundError"): 1}
+
+
+def test_a_sink_that_lacked_what_there_may_be_again_is_loaded_later(
+    sink: Callable[[str, Callable[[Bus], None]], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where no more files can be open at the first event; not with every event, and never twice."""
+    ml_pipeline.configure(strict=False)
+    clock = [100.0]
+    monkeypatch.setattr(_events._time, "monotonic", lambda: clock[0])
+    heard: list[str] = []
+    tries: list[float] = []
+
+    def load(bus: Bus) -> None:
+        tries.append(clock[0])
+        bus.subscribe("late", lambda event: heard.append(event.action))  # type: ignore[union-attr]
+        if len(tries) < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    bus = Bus((sink("late_sink", load), sink("sound_sink", lambda bus: None)))  # type: ignore[arg-type]
+    for name in ("one", "two", "three", "four"):
+        bus.publish(event(name))
+        bus.publish(event(f"{name} more"))
+        clock[0] += 1.0
+    assert tries == [100.0, 101.0, 102.0]
+    assert heard == ["three", "three more", "four", "four more"]
+    assert _runtime.tally.telemetry_errors == {("late_sink", "OSError"): 2}
 
 
 @pytest.mark.parametrize("stopped", [KeyboardInterrupt, OSError])
