@@ -223,8 +223,8 @@ def _named(name: str, kind: type[L]) -> L:
 @contextlib.contextmanager
 def _new_of(kind: type[logging.Logger], name: str) -> Iterator[None]:
     """Have the logger of a name, if it is new, made of our class, unless the program wants all to be of its own."""
-    # To change the class of one that is made would cost each record a tenth: until 3.13, CPython then keeps its
-    # attributes in a dictionary, where to read one takes four times as long.
+    # To change the class of one that is made would cost each record a tenth: CPython 3.11 then keeps its attributes in
+    # a dictionary, where to read one takes four times as long.
     manager = logging.Logger.manager
 
     def made(each: str) -> logging.Logger:
