@@ -130,7 +130,8 @@ class BufferedFile:
 
     def quick(self, line: bytes) -> bool:
         """Keep a line, and write what waits if that is much; see `AppendFile.write` for what it raises."""
-        self._put(line)
+        put = self._put  # as a method of this object it would be looked up anew at each call
+        put(line)
         if len(self._waiting) >= self._most:
             self.flush()
         return True

@@ -50,9 +50,12 @@ _DELETE: Final = 0x7F  # the one ASCII character that JSON leaves as it is and a
 _CONTEXT: Final = b',"context":'
 _FRAMES_TO_CALLER: Final = 2
 """From `ShortWay.put` past the log call."""
-_THREE_DIGITS: Final = tuple(b"%03d" % number for number in range(1_000))
+_TO_WHOLE: Final = 1.5 * 2**52
+"""A float this large holds nothing below 1, so that adding it rounds; to even, as `datetime` rounds."""
+_FRACTIONS: Final = {number + _TO_WHOLE: b"%03d" % number for number in range(1_000)}
+"""The last digits of a moment, by the microseconds of its millisecond, rounded so."""
 _NEXT_MILLISECOND: Final = 999.5
-"""So many microseconds are rounded up to a millisecond; to even, as `datetime` rounds."""
+"""So many microseconds are rounded up to a millisecond."""
 
 _REFUSALS: Final = (TypeError, ValueError, ArithmeticError, LookupError, MemoryError)
 """What formatting and encoding plain values can raise; such a record is refused."""
@@ -192,8 +195,11 @@ class ShortWay:
             return False
         try:
             # Where does it go?
-            target = self._targets[level].get(logger) if level in self._targets else None
-            if target is None or target[0] != _level_names.get(level, target[0]):
+            try:
+                target = self._targets[level][logger]
+            except KeyError:
+                target = self._learn_target(logger, level)
+            if target[0] != _level_names.get(level, target[0]):
                 target = self._learn_target(logger, level)
             level_name, shown, head, files = target
 
@@ -234,10 +240,8 @@ class ShortWay:
                 origin = self._origin()
             created = _time()
             second, milliseconds, moment = self._moment
-            microseconds = (created - second) * 1e6 - milliseconds
-            if 0.0 <= microseconds < _NEXT_MILLISECOND:
-                fraction = _THREE_DIGITS[round(microseconds)]
-            else:
+            fraction = _FRACTIONS.get((created - second) * 1e6 - milliseconds + _TO_WHOLE)
+            if fraction is None:
                 moment, fraction = self._learn_moment(created)
 
             line = _joined((moment, fraction, head, said, ids, site, origin, named, fields, b"}\n"))

@@ -17,6 +17,7 @@ line is the same.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -39,7 +40,7 @@ from ml_pipeline.config._log_sampling import SiteFilter
 from ml_pipeline.errors import OperationStateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ml_pipeline.settings import Settings
 
@@ -104,7 +105,8 @@ class DirectLogger(DirectCalls, PipelineLogger):
 
     def getChild(self, suffix: str) -> DirectLogger:  # noqa: N802 - logging's own name
         """Return a logger below this one, of this class where it is of no other; see `logging.Logger.getChild`."""
-        child: logging.Logger = super().getChild(suffix)
+        with _new_of(DirectLogger, f"{self.name}.{suffix}"):
+            child: logging.Logger = super().getChild(suffix)
         return cast("DirectLogger", child if type(child) is not logging.Logger else _adopted(child, PipelineLogger))
 
 
@@ -209,7 +211,7 @@ class _Router(logging.Handler):
 
 
 def _logger_of(channel: str, name: str) -> PipelineLogger:
-    logger = _adopted(logging.getLogger(name), AuditLogger if channel == AUDIT else PipelineLogger)
+    logger = _named(name, AuditLogger if channel == AUDIT else PipelineLogger)
     levels = _levels.peek()
     if levels is not None:
         levels.adopt(logger)
@@ -222,14 +224,46 @@ def _restored(name: str, channel: str, shown: str) -> PipelineLogger:
     return _logger_of(channel, name)
 
 
+def _named(name: str, kind: type[L]) -> L:
+    known = logging.Logger.manager.loggerDict.get(name)
+    if isinstance(known, kind):
+        return known
+    with _new_of(kind, name):
+        logger = logging.getLogger(name)
+    return _adopted(logger, kind)
+
+
+@contextlib.contextmanager
+def _new_of(kind: type[logging.Logger], name: str) -> Iterator[None]:
+    """Have the logger of a name, if it is new, made of our class, unless the program wants all to be of its own."""
+    # To change the class of one that is made would cost each record a tenth: CPython 3.11 then keeps its attributes in
+    # a dictionary, where to read one takes four times as long.
+    manager = logging.Logger.manager
+
+    def made(each: str) -> logging.Logger:
+        return (_direct(kind) if each == name else logging.Logger)(each)
+
+    with logging._lock:  # type: ignore[attr-defined]
+        theirs = manager.loggerClass
+        if theirs is None and logging.getLoggerClass() is logging.Logger:
+            manager.loggerClass = cast("type[logging.Logger]", made)
+        try:
+            yield
+        finally:
+            manager.loggerClass = theirs
+
+
+def _direct(kind: type[logging.Logger]) -> type[logging.Logger]:
+    return DirectAuditLogger if issubclass(kind, AuditLogger) else DirectLogger
+
+
 def _adopted(logger: logging.Logger, kind: type[L]) -> L:
     # A logger that someone made before us keeps its handlers, level and children, and what its own class adds; without
     # our class in front, audit records would be plain lines.
     if not isinstance(logger, kind):
         own = type(logger)
-        direct = DirectAuditLogger if issubclass(kind, AuditLogger) else DirectLogger
-        logger.__class__ = direct if own is logging.Logger else type(kind.__name__, (kind, own), {})
-        _forget_targets()
+        logger.__class__ = _direct(kind) if own is logging.Logger else type(kind.__name__, (kind, own), {})
+    _forget_targets()
     return cast("L", logger)
 
 
@@ -304,8 +338,8 @@ def _audited(action: Callable[[AuditTrail], object], *, count: int) -> None:
     _runtime.telemetry_error("audit", failed)
 
 
-main_logger: Final = _adopted(logging.getLogger(ROOT), PipelineLogger)
-audit_logger: Final = _adopted(logging.getLogger(f"{ROOT}.{AUDIT}"), AuditLogger)
+main_logger: Final = _named(ROOT, PipelineLogger)
+audit_logger: Final = _named(f"{ROOT}.{AUDIT}", AuditLogger)
 
 _levels: Final = _runtime.Lazy(
     lambda settings: LevelsInForce(settings, main_logger, _names.resolve), lambda _: _release_level()

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import ml_pipeline
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context, _log_fast
+from ml_pipeline.config._encoding import rfc3339
 from ml_pipeline.config._log_outlet import Outlet
 from ml_pipeline.config.logging_config import get_logger, log_operation, main_logger
 
@@ -323,6 +324,18 @@ def test_levels_are_those_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None
         ("NOTE", "two"),
         ("DEBUG", "three"),
     ]
+
+
+def test_moments_of_one_millisecond_are_rounded_as_datetime_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also halfway between two microseconds, at both ends, and where the clock was set back a little or a lot."""
+    ticks = [tick / 2**22 for tick in range(-8, 4_200)]  # of a float's resolution in these years
+    halfway = [1_700_000_000 + odd / 2**7 for odd in (1, 3, 5)]
+    moments = [moment for half in halfway for moment in (half, half - 1e-3, *(half + tick for tick in ticks), half)]
+    monkeypatch.setattr(_log_fast, "_time", iter(moments).__next__)
+    with root_handlers():
+        for _ in moments:
+            main_logger.info("now")
+    assert [line["timestamp"] for line in _lines()] == [rfc3339(moment) for moment in moments]
 
 
 def test_a_level_that_is_no_number_is_refused() -> None:

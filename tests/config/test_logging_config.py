@@ -24,6 +24,7 @@ from ml_pipeline import _runtime
 from ml_pipeline.config._channels import CHANNELS, ROOT
 from ml_pipeline.config.logging_config import (
     AuditLogger,
+    DirectLogger,
     PipelineLogger,
     audit_logger,
     get_logger,
@@ -261,6 +262,22 @@ def test_another_logger_class_is_kept_and_ours_is_in_front() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert _messages() == ["ONE", "TWO"]
     assert _messages("audit.log") == ["THREE"]
+
+
+def test_new_loggers_are_made_of_our_class_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None has to change its class, which would make it slow; what a signal handler makes in the middle is not ours."""
+    make, others = logging.Logger.__init__, list[logging.Logger]()
+
+    def make_and_interrupt(self: logging.Logger, name: str) -> None:
+        others.append(logging.getLogger(f"somebody.else.{name}"))
+        make(self, name)
+
+    monkeypatch.setattr(DirectLogger, "__init__", make_and_interrupt)
+    parent = get_logger("ml_pipeline", "made.directly")
+    child = parent.getChild("below")
+    assert [each.name for each in others] == [f"somebody.else.{each.name}" for each in (parent, child)]
+    assert {type(each) for each in others} == {logging.Logger}
+    assert logging.Logger.manager.loggerClass is None
 
 
 def test_where_a_record_was_written() -> None:
