@@ -157,6 +157,7 @@ class AuditTrail:
         finally:
             if not is_done:  # the next attempt opens the files anew
                 self._head.close()
+                self._journal.close()
                 with contextlib.suppress(OSError):  # not locked yet
                     self._file.close(unlock=True)
 
@@ -169,6 +170,7 @@ class AuditTrail:
                 self._catch_up(descriptor)
                 if not self._is_set_aside(descriptor):
                     return descriptor
+            self._head.close()
             self._journal.leave(descriptor)
             self._file.close(unlock=True)
             self._end = -1
@@ -186,7 +188,7 @@ class AuditTrail:
         rotation = self._rotation
         if rotation is not None and self._day != rotation.today():
             self._day = rotation.day_of_file(os.fstat(descriptor))
-        size = self._journal.join(descriptor, self._file.inode)
+        size = self._journal.join(descriptor)
         head = self._head.read()
         whole, last = last_line(descriptor, size)
         found = place_of(last) if last else end_of_segments(self._file.path)
@@ -229,12 +231,15 @@ class AuditTrail:
             self._group.settle()
         finally:
             if not self._group.is_settled:
-                os.ftruncate(descriptor, self._end)
+                try:
+                    self._journal.take_back(descriptor)
+                finally:
+                    os.ftruncate(descriptor, self._end)
         if bodies:
             self._place, self._end, self._is_first, self._is_torn = place, self._end + len(content), False, False
             with _runtime.guard("audit"):  # the records are on disk, and a head that is behind is no harm
                 self._head.write(place)
-                self._journal.begin(self._file.inode, self._end, place)
+                self._journal.begin(self._end, place)
             if self._rotation is not None:
                 self._day = self._rotation.today()
 

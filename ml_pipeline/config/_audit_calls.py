@@ -35,7 +35,7 @@ _REFUSALS: Final = (TypeError, ValueError, ArithmeticError, LookupError, MemoryE
 """What formatting plain values can raise; such a record takes the detour."""
 
 # Names of this module are found sooner than those of another.
-_time: Final = time.time
+
 _carried: Final = _context.fields.get
 _operation_id, _run_id, _user_id = _context.operation_id.get, _context.run_id.get, _context.user_id.get
 _is_left_to: Final = DEFAULT_BUS.is_left_to
@@ -97,7 +97,7 @@ class AuditCalls(logging.Logger):
         if "user_id" not in told:
             told["user_id"] = _user_id()
         fields = audit_fields(
-            time=_time(),
+            time=time.time(),
             pipeline=_runtime.settings().name,
             run_id=_run_id(),
             operation_id=_operation_id(),

@@ -124,8 +124,8 @@ class GroupCommit:
 
     def _write_all(self) -> None:
         members: list[_Waiting] = []
-        self._is_busy = True
         try:
+            self._is_busy = True
             # They stay queued until they are done: if this thread is interrupted, by Ctrl-C for instance, the next one
             # writes them.
             members = [each for each in list(self._queue) if not each.is_done]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from typing import TYPE_CHECKING, Final
@@ -29,10 +30,13 @@ class OpenFile:
     Args:
         path: The file.
         flags: For ``os.open``, beside reading and writing.
+        is_looked_for: Whether `is_in_place` looks for another file at the path from time to time; of several files that
+            belong together, one is enough, or they would be found to have gone at different moments.
     """
 
-    def __init__(self, path: Path, flags: int = 0) -> None:
+    def __init__(self, path: Path, flags: int = 0, *, is_looked_for: bool = True) -> None:
         self.path = path
+        self._look_seconds = _LOOK_SECONDS if is_looked_for else math.inf
         self._flags = flags | os.O_RDWR | getattr(os, "O_BINARY", 0)
         self._handle: Handle | None = None
         self._link = self._name = ""
@@ -51,12 +55,8 @@ class OpenFile:
             if self._flags & os.O_CREAT and not held.st_size:
                 _set_mode(descriptor)
                 make_durable(self.path.parent)
+            self.is_in_place()  # by what name, is known from the beginning
         return self._handle.number
-
-    @property
-    def inode(self) -> int:
-        """The number of what is open in its file system; 0 where nothing is."""
-        return 0 if self._handle is None else self._handle.inode
 
     def status(self) -> os.stat_result | None:
         """The state of what is open, if it lies at the path; None if it does not, or nothing is open."""
@@ -74,11 +74,14 @@ class OpenFile:
             with contextlib.suppress(OSError):
                 if os.readlink(self._link) == self._name:  # noqa: PTH115 - a `Path` would cost as much as the call
                     return True
-        if self.status() is None or self._handle is None:
+        if self._handle is None:
             return False
-        self._link = f"/proc/self/fd/{self._handle.number}"
+        self._link, self._name, self._look_at = f"/proc/self/fd/{self._handle.number}", "", 0.0
         with contextlib.suppress(OSError):  # without such names, each time is a look
-            self._name, self._look_at = os.readlink(self._link), now + _LOOK_SECONDS  # noqa: PTH115
+            self._name = os.readlink(self._link)  # noqa: PTH115 - before the look, or it might be that of a file removed
+        if self.status() is None:
+            return False
+        self._look_at = now + self._look_seconds if self._name else 0.0
         return True
 
     def close(self, *, unlock: bool = False) -> None:

@@ -35,7 +35,7 @@ class Head:
     """
 
     def __init__(self, path: Path, key: bytes | None) -> None:
-        self._file = OpenFile(path)
+        self._file = OpenFile(path, is_looked_for=False)
         self._key = key
         self.is_new = False
 

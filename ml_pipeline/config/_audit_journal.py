@@ -7,8 +7,12 @@ begins anew. A process that writes few records never makes one, and waits for th
 
 Whoever is killed, the system's cache still holds the whole trail. Only where the machine stopped, which shows in the id
 that it draws at each start, may the trail on disk lack its last records; those are in the journal, each as far behind
-its beginning as behind the length that the trail had then. What belongs there, the chain decides: a line counts where
-its hash is its own and it follows the line before it.
+its beginning as behind the length that the trail had then. A journal belongs to the trail that holds, just there, the
+record that it says it began behind; what is missing from there on, the chain decides: a line counts where its hash is
+its own and it follows the line before it.
+
+Only who finds the last line of the trail in the journal goes on in it: what a killed writer left in the cache alone
+would be a gap that nothing behind it could be read past.
 """
 
 from __future__ import annotations
@@ -19,8 +23,8 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ml_pipeline import _platform, _runtime
-from ml_pipeline.config._audit_chain import Chain, Place, read_at, sign, signed, signed_place
-from ml_pipeline.config._audit_files import OpenFile, make_durable, replace_file, synchronise
+from ml_pipeline.config._audit_chain import Chain, Place, last_line, place_of, read_at, sign, signed, signed_place
+from ml_pipeline.config._audit_files import OpenFile, replace_file, synchronise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,26 +48,28 @@ class _Beginning(NamedTuple):
 
     Attributes:
         boot: The id of the machine's start.
-        file: The number of the trail in its file system.
         at: The length of the trail, all of which was on disk.
         place: The last record of the trail.
+        is_lacking: Whether the trail was then found not to take what stands here.
     """
 
     boot: str
-    file: int
     at: int
     place: Place
+    is_lacking: bool
 
 
 class Missing(NamedTuple):
-    """What the trail lacks since the machine stopped.
+    """What a trail lacks since the machine stopped.
 
     Attributes:
-        at: Where in the trail it belongs.
+        inode: The file that lacks it, by its number in its file system.
+        at: Where it belongs.
         content: Whole lines, for there and in place of what lies there.
         records: How many of them stand in the journal alone.
     """
 
+    inode: int
     at: int
     content: bytes
     records: int
@@ -80,12 +86,39 @@ class Journal:
     def __init__(self, trail: Path, key: bytes | None) -> None:
         self._trail = trail
         self._key = key
-        self._file = OpenFile(journal_path(trail))
+        self._file = OpenFile(journal_path(trail), is_looked_for=False)
         self._boot = _platform.boot_id()
         self._waits = 0
         self._at = _NOT_IN_USE
-        self._is_complete = False
-        self._may_lack = False
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether records may stand here that the trail was not waited for."""
+        return self._at != _NOT_IN_USE
+
+    def join(self, trail: int) -> int:
+        """Go on where others have written; complete the trail first, if the machine stopped since or its disk failed.
+
+        Args:
+            trail: The trail's descriptor.
+
+        Returns:
+            The length of the trail.
+
+        Raises:
+            OSError: If what the trail lacks cannot be written.
+        """
+        at, size = _NOT_IN_USE, os.lseek(trail, 0, os.SEEK_END)
+        beginning = None if self._boot is None else self._beginning()
+        if beginning is not None and _belongs(beginning, trail, size):
+            if beginning.boot != self._boot:
+                size = max(size, self._complete(trail, beginning))
+            elif beginning.is_lacking:
+                self._write_again(trail, beginning, size)
+            elif self._is_wanted() and self._holds_last(trail, beginning, size):
+                at = beginning.at
+        self._at = at
+        return size
 
     def keep(self, trail: int, content: bytes, end: int) -> None:
         """Have lines on disk that were just appended to the trail.
@@ -99,68 +132,30 @@ class Journal:
             OSError: If they are on disk neither here nor there.
         """
         at = end - self._at
-        is_room = self._at != _NOT_IN_USE and 0 <= at <= _ROOM - len(content)
-        if is_room and not self._may_lack and self._file.is_in_place():
-            try:
-                self._write(content, _HEADER + at)
-            except OSError:
-                self._waits = _LATER
-            else:
-                return
-        self.settle(trail, content)
+        if not (self.is_in_use and 0 <= at <= _ROOM - len(content) and self._file.is_in_place()):
+            self.settle(trail, content)
+            return
+        try:
+            self._write(content, _HEADER + at)
+        except OSError:
+            self.settle(trail, content)
+            self._give_up()
 
-    def begin(self, inode: int, end: int, place: Place) -> None:
+    def begin(self, end: int, place: Place) -> None:
         """Begin anew, where `keep` waited for the trail itself and many records are written.
 
         Args:
-            inode: The trail's number in its file system.
-            end: Its length.
+            end: The trail's length.
             place: Its last record.
         """
-        if self._at == _NOT_IN_USE and self._is_wanted():
+        if not self.is_in_use and self._is_wanted():
             try:
-                self._begin(inode, end, place)
-            except OSError:  # then the next records wait for the trail, too
-                self._waits = _LATER
-
-    def _begin(self, inode: int, end: int, place: Place) -> None:
-        if not self._file.is_in_place():
-            self._file.close()
-            self._make()
-        beginning = {"boot": self._boot, "file": inode, "at": end}
-        line = sign(_PURPOSE, {**beginning, "seq": place.sequence, "hash": place.hash}, self._key)
-        # Not waited for: it comes to disk with the first record behind it, and what is before that is in the trail.
-        os.pwrite(self._file.open(), line[:-1].ljust(_HEADER - 1) + b"\n", 0)
-        self._at = end
-
-    def join(self, trail: int, inode: int) -> int:
-        """Go on where another process has written; complete the trail first, if the machine stopped since.
-
-        Args:
-            trail: The trail's descriptor.
-            inode: Its number in its file system.
-
-        Returns:
-            The length of the trail.
-
-        Raises:
-            OSError: If what the trail lacks cannot be written.
-        """
-        size, at = os.lseek(trail, 0, os.SEEK_END), _NOT_IN_USE
-        if not self._is_complete or self._is_wanted() or self._may_lack:
-            beginning = self._beginning()
-            if beginning is None or beginning.at > size:
-                pass
-            elif beginning.boot != self._boot:
-                size = max(size, self._complete(trail, beginning))
-            elif beginning.file == inode and (self._is_wanted() or beginning.at == self._at):
-                at = beginning.at
-        self._may_lack = self._may_lack and at == self._at  # else another process has waited for the trail since
-        self._at = at
-        if self._may_lack:
-            self.settle(trail)
-        self._is_complete = True
-        return size
+                self._make()
+                self._note(_Beginning(self._boot or "", end, place, is_lacking=False))
+            except OSError:
+                self._give_up()
+            else:
+                self._at = end
 
     def settle(self, trail: int, newest: bytes = b"") -> None:
         """Wait until the trail is on disk, and the journal is no longer needed.
@@ -170,33 +165,45 @@ class Journal:
             newest: What was appended last and is not in the journal.
 
         Raises:
-            OSError: If it is not on disk. What the journal holds stays there, and the next attempt writes it to the
-                trail again: a system that could not write what it was given takes it for written afterwards.
+            OSError: If it is not on disk. What the journal holds stays there, and who comes next writes it to the trail
+                again: a system that could not write what it was given takes it for written afterwards.
         """
         try:
-            if not self._may_lack:
-                synchronise(trail)
+            synchronise(trail)
         except OSError:
-            if self._at == _NOT_IN_USE:
+            end = os.lseek(trail, 0, os.SEEK_END) - len(newest)
+            beginning = self._beginning()
+            if beginning is None or beginning.boot != self._boot or not _belongs(beginning, trail, end):
                 raise
-            self._may_lack = True
-        if self._may_lack:
-            self._write_again(trail, newest)
-        self._may_lack = False
+            self._write_again(trail, beginning, end, newest)
         self._at = _NOT_IN_USE
         self._waits += 1
-
-    @property
-    def is_in_use(self) -> bool:
-        """Whether records stand here that the trail was not waited for."""
-        return self._at != _NOT_IN_USE
 
     def leave(self, trail: int) -> None:
         """Have what was written of a trail on disk that no longer lies at its path, as well as that can be told."""
         if self.is_in_use:
-            self._at = _NOT_IN_USE
             with contextlib.suppress(OSError):
                 synchronise(trail)
+        self.close()
+
+    def take_back(self, trail: int) -> None:
+        """Have everyone wait for the trail with the next record, before one is taken back.
+
+        On disk the trail may keep that one; the next, if it stood in the journal alone, would be displaced by it.
+
+        Args:
+            trail: The trail's descriptor.
+        """
+        beginning = self._beginning()
+        if beginning is not None and not beginning.is_lacking:  # else the next one writes the trail again
+            with contextlib.suppress(OSError):
+                self.settle(trail)
+                self._remove()
+
+    def _remove(self) -> None:
+        self.close()
+        with contextlib.suppress(OSError):
+            self._file.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file."""
@@ -206,25 +213,39 @@ class Journal:
     def _is_wanted(self) -> bool:
         return self._boot is not None and self._waits > _FEW and hasattr(os, "pwrite")
 
+    def _give_up(self) -> None:
+        """Do without for a while; nobody else is to go on in a journal that could not be written."""
+        self._waits = _LATER
+        self._remove()
+
     def _write(self, content: bytes, at: int) -> None:
         descriptor = self._file.open()
         if os.pwrite(descriptor, content, at) != len(content):
             raise OSError(errno.EIO, "written in part", str(self._file.path))
         synchronise(descriptor)
 
-    def _write_again(self, trail: int, newest: bytes) -> None:
-        beginning, end = self._beginning(), os.lseek(trail, 0, os.SEEK_END) - len(newest)
-        lines = b"" if beginning is None else self._merged(trail, beginning)[0]
-        if beginning is None or beginning.at != self._at or len(lines) < end - self._at:
-            raise OSError(errno.EIO, "records could not be put on disk, nor be read back", str(self._trail))
-        _platform.overwrite(trail, lines[: end - self._at] + newest, self._at)
-        synchronise(trail)
+    def _note(self, beginning: _Beginning) -> None:
+        fields = {"boot": beginning.boot, "at": beginning.at, "lacking": beginning.is_lacking}
+        line = sign(_PURPOSE, {**fields, "seq": beginning.place.sequence, "hash": beginning.place.hash}, self._key)
+        # Not waited for: it comes to disk with the first record behind it, and what is before that is in the trail.
+        os.pwrite(self._file.open(), line[:-1].ljust(_HEADER - 1) + b"\n", 0)
 
     def _make(self) -> None:
+        """Have a file of the right length, whose beginning may be written over."""
+        if not self._file.is_in_place():
+            self._file.close()
         with contextlib.suppress(FileNotFoundError):
-            if os.lseek(self._file.open(), 0, os.SEEK_END) == _HEADER + _ROOM:
+            descriptor = self._file.open()
+            header = read_at(descriptor, 0, _HEADER)
+            is_ours = not header.strip(b"\0") or _parsed(header, self._key) is not None
+            if is_ours and os.lseek(descriptor, 0, os.SEEK_END) == _HEADER + _ROOM:
                 return
             self._file.close()
+            if not is_ours and len(header) == _HEADER:  # of a trail with another key, which may lack what it holds
+                kept = self._file.path.replace(self._file.path.with_name(f"{self._file.path.name}.old"))
+                _runtime.say_once(
+                    "audit journal", f"{self._file.path.name} was not written with this key: it is kept as {kept.name}"
+                )
         # Zeros that are written, and no hole: to fill a hole changes what the file system has to note.
         replace_file(self._file.path, bytes(_HEADER + _ROOM))
 
@@ -237,30 +258,51 @@ class Journal:
             return None
         return _parsed(header, self._key)
 
-    def _merged(self, trail: int, beginning: _Beginning) -> tuple[bytes, Missing | None]:
-        newest = read_at(trail, beginning.at, beginning.at + _ROOM)
-        return _merged(beginning, newest, read_at(self._file.open(), _HEADER, _HEADER + _ROOM), self._key)
+    def _holds_last(self, trail: int, beginning: _Beginning, size: int) -> bool:
+        """Say whether the last line stands here, too; if not, its writer waited for the trail, or was killed before."""
+        whole, line = last_line(trail, size)
+        at = whole - len(line) - beginning.at
+        return at < 0 or read_at(self._file.open(), _HEADER + at, _HEADER + at + len(line)) == line
 
     def _complete(self, trail: int, beginning: _Beginning) -> int:
-        """Write to the trail what an earlier start of the machine left here alone, and remove this file.
+        """Write to the trail what an earlier start of the machine left here alone.
 
         Returns:
             How far that reaches.
         """
-        _, missing = self._merged(trail, beginning)
+        missing = self._merged(trail, beginning, beginning.at + _ROOM)[1]
         if missing is not None:
             _platform.overwrite(trail, missing.content, missing.at)
-            synchronise(trail)
             _runtime.say_once(
                 f"audit journal {missing.at}",
                 f"{self._trail.name} lacked {missing.records} records after the machine had stopped: they were "
                 f"written to it again from {self._file.path.name}",
             )
-        self._file.close()
-        with contextlib.suppress(OSError):
-            self._file.path.unlink(missing_ok=True)
-            make_durable(self._file.path.parent)
+        synchronise(trail)  # also where nothing is missing: whoever wrote it may have been killed before it was on disk
+        self._remove()
         return 0 if missing is None else missing.at + len(missing.content)
+
+    def _write_again(self, trail: int, beginning: _Beginning, end: int, newest: bytes = b"") -> None:
+        """Write to a trail whose disk has failed what stands there and here since the journal began."""
+        try:
+            self._overwrite(trail, beginning, end, newest)
+        except OSError:
+            with contextlib.suppress(OSError):  # for who comes next, to whom the system says nothing of it
+                self._note(beginning._replace(is_lacking=True))
+                synchronise(self._file.open())
+            raise
+        self._remove()
+
+    def _overwrite(self, trail: int, beginning: _Beginning, end: int, newest: bytes) -> None:
+        lines = self._merged(trail, beginning, end)[0]
+        if len(lines) < end - beginning.at:
+            raise OSError(errno.EIO, "records could not be put on disk, nor be read back", str(self._trail))
+        _platform.overwrite(trail, lines + newest, beginning.at)
+        synchronise(trail)
+
+    def _merged(self, trail: int, beginning: _Beginning, end: int) -> tuple[bytes, Missing | None]:
+        lines = read_at(trail, beginning.at, end)
+        return _merged(beginning, 0, lines, read_at(self._file.open(), _HEADER, _HEADER + _ROOM), self._key)
 
 
 def journal_path(trail: Path) -> Path:
@@ -269,24 +311,33 @@ def journal_path(trail: Path) -> Path:
 
 
 def read_missing(trail: Path, key: bytes | None) -> Missing | None:
-    """Find what a trail lacks since the machine stopped, beside those who write it; None if that is nothing.
+    """Find what a trail lacks since the machine stopped, beside those who write it.
+
+    Returns:
+        What it lacks; None if that is nothing, or the system does not tell when it started.
 
     Raises:
         OSError: If a file cannot be read.
     """
-    try:
-        with journal_path(trail).open("rb") as file:
-            beginning = _parsed(file.read(_HEADER), key)
-            if beginning is None or beginning.boot == _platform.boot_id():
-                return None
-            records = file.read(_ROOM)
-        with trail.open("rb") as file:
-            if beginning.at > os.fstat(file.fileno()).st_size:
-                return None
-            file.seek(beginning.at)
-            return _merged(beginning, file.read(_ROOM), records, key)[1]
-    except (FileNotFoundError, IsADirectoryError):
-        return None
+    boot = _platform.boot_id()
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError), contextlib.ExitStack() as stack:
+        file = stack.enter_context(journal_path(trail).open("rb"))
+        beginning, records = _parsed(file.read(_HEADER), key), file.read(_ROOM)
+        if beginning is not None and boot not in (None, beginning.boot):
+            file = stack.enter_context(trail.open("rb"))
+            held = os.fstat(file.fileno())
+            if _belongs(beginning, file.fileno(), held.st_size):
+                file.seek(beginning.at)
+                return _merged(beginning, held.st_ino, file.read(_ROOM), records, key)[1]
+    return None
+
+
+def _belongs(beginning: _Beginning, trail: int, size: int) -> bool:
+    """Say whether a journal began in this file, which holds the record before it just there."""
+    if beginning.at > size:
+        return False
+    whole, line = last_line(trail, beginning.at)
+    return whole == beginning.at and place_of(line) == beginning.place
 
 
 def _parsed(header: bytes, key: bytes | None) -> _Beginning | None:
@@ -294,13 +345,15 @@ def _parsed(header: bytes, key: bytes | None) -> _Beginning | None:
     place = None if fields is None else signed_place(fields)
     if fields is None or place is None:
         return None
-    boot, file, at = fields.get("boot"), fields.get("file"), fields.get("at")
-    if type(boot) is not str or type(file) is not int or type(at) is not int or at < 0:
+    boot, at, is_lacking = fields.get("boot"), fields.get("at"), fields.get("lacking")
+    if type(boot) is not str or type(at) is not int or at < 0 or type(is_lacking) is not bool:
         return None
-    return _Beginning(boot, file, at, place)
+    return _Beginning(boot, at, place, is_lacking)
 
 
-def _merged(beginning: _Beginning, trail: bytes, journal: bytes, key: bytes | None) -> tuple[bytes, Missing | None]:
+def _merged(
+    beginning: _Beginning, inode: int, trail: bytes, journal: bytes, key: bytes | None
+) -> tuple[bytes, Missing | None]:
     """Follow the chain from where a journal began, through the trail and, where that does not go on, the journal.
 
     Returns:
@@ -320,4 +373,4 @@ def _merged(beginning: _Beginning, trail: bytes, journal: bytes, key: bytes | No
         if lines is journal:
             first, last, records = (first if records else start), len(merged), records + 1
     found = bytes(merged)
-    return found, Missing(beginning.at + first, found[first:last], records) if records else None
+    return found, Missing(inode, beginning.at + first, found[first:last], records) if records else None

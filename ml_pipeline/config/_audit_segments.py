@@ -168,13 +168,16 @@ def trail_lines(
                 if held is not None and not segment.is_packed and os.path.samestat(os.fstat(file.fileno()), held):
                     break
                 yield from segment_lines(segment.path.name, file)
-        if current is not None:
-            yield from segment_lines(trail.name, current if missing is None else _completed(current, missing))
+        if current is not None and held is not None:
+            lines: Iterable[bytes] = current
+            if missing is not None and missing.inode == held.st_ino:
+                lines = _completed(current, missing)
+            yield from segment_lines(trail.name, lines)
 
 
 def _completed(file: BinaryIO, missing: Missing) -> Iterator[bytes]:
-    while file.tell() < missing.at:
-        yield file.readline()
+    while file.tell() < missing.at and (line := file.readline()):
+        yield line
     yield from io.BytesIO(missing.content)
     file.seek(missing.at + len(missing.content))
     yield from file

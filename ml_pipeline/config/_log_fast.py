@@ -66,7 +66,7 @@ _root: Final = logging.root
 _LogRecord: Final = logging.LogRecord
 _level_names: Final = logging._levelToName  # `addLevelName` changes it
 _frame: Final = sys._getframe
-_time, _monotonic = time.time, time.monotonic
+_monotonic = time.monotonic
 _joined: Final = b"".join
 _dumps, _STRICT = orjson.dumps, orjson.OPT_STRICT_INTEGER
 _operation, _user_id = _context.operation.get, _context.user_id.get
@@ -238,7 +238,7 @@ class ShortWay:
                 site = known[1] if known is not None else self._learn_site(frame)
             if _logging.logThreads or _logging.logProcesses:
                 origin = self._origin()
-            created = _time()
+            created = time.time()  # by its name, as a test may put another clock there
             second, milliseconds, moment = self._moment
             fraction = _FRACTIONS.get((created - second) * 1e6 - milliseconds + _TO_WHOLE)
             if fraction is None:

@@ -35,11 +35,6 @@ class Handle:
         self.is_regular = stat.S_ISREG(held.st_mode)
         self._identity = held.st_dev, held.st_ino
 
-    @property
-    def inode(self) -> int:
-        """The number of the file in its file system."""
-        return self._identity[1]
-
     def status(self) -> os.stat_result | None:
         """The present state of the file; None if someone has closed it, whatever its number stands for now."""
         with contextlib.suppress(OSError):

@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY
 
 import ml_pipeline
 from ml_pipeline import _runtime
-from ml_pipeline.config import _audit_calls, _context, _log_events
+from ml_pipeline.config import _context, _log_events
 from ml_pipeline.config._alert_rules import AlertRule
 from ml_pipeline.config._audit import AuditTrail
 from ml_pipeline.config._audit_chain import record_bodies
@@ -60,7 +60,6 @@ def _both_ways(action: Callable[[], object], moment: float) -> list[tuple[str, l
         end = DEFAULT_BUS.subscribe("listening", lambda _: None, listening)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(AuditTrail, "append", lambda _, fields, to=written: to.extend(record_bodies((fields,))))
-            patch.setattr(_audit_calls, "_time", lambda: moment)
             patch.setattr("logging.time.time", lambda: moment)
             _, error = _runtime.attempt(action)
         end()

@@ -263,11 +263,12 @@ def test_several_processes_share_it(path: Path, waits: list[str]) -> None:
         count += _in_turns(path, [one, two], 20)
         assert set(waits) == {"audit.journal"}
         count += _in_turns(path, [one, plain, two], 8)
+        count += _in_turns(path, [one, two], 3)
         at = json.loads(journal_path(path).read_bytes()[:512])["at"]
         for trail in (one, two, plain):
             _stop(trail)
     content = path.read_bytes()
-    # What the plain one wrote is on disk, and what came before it; of the others' the last is not.
+    # What the plain one wrote is on disk, and what came before it; of the others' the last ones are not.
     path.write_bytes(content[: content.rindex(b'{"message"')])
     with _start("two"):
         assert at < path.stat().st_size
@@ -328,6 +329,108 @@ def test_rotation_keeps_what_a_stop_would_lose(path: Path) -> None:
         path.write_bytes(content)
         assert verify(path) == AuditReport(intact=True, records=5 * FEW)
     assert _messages(path) == _numbers(5 * FEW)
+
+
+def test_a_journal_of_what_was_set_aside_puts_nothing_into_the_next_trail(path: Path) -> None:
+    """Processes that wait for the trail themselves leave it lying; a start of the machine later it is out of date."""
+    with _start("one"):
+        trail = AuditTrail(path)
+        _append(trail, FEW + 5)
+        trail.close()
+        AuditTrail(path, rotation=rotating(path, max_bytes=1)).append({"message": "next file"})
+        for number in range(40):
+            _append(AuditTrail(path), 1, first=number)
+    content = path.read_bytes()
+    with _start("two"):
+        assert verify(path) == AuditReport(intact=True, records=FEW + 46)
+        _append(AuditTrail(path), 1)
+        assert path.read_bytes().startswith(content)
+        assert verify(path) == AuditReport(intact=True, records=FEW + 47)
+
+
+def test_nobody_goes_on_behind_what_a_killed_writer_left_in_the_cache_alone(path: Path, waits: list[str]) -> None:
+    """Its record is in the trail and not in the journal: the next one waits for the trail, and so for both."""
+    trail = AuditTrail(path)
+    _append(trail, FEW + 1)
+    killed = AuditTrail(path)
+    with (
+        mock.patch.object(killed._journal, "keep", side_effect=SystemExit),
+        mock.patch.object(killed._journal, "take_back"),
+        mock.patch.object(os, "ftruncate"),
+        pytest.raises(SystemExit),
+    ):
+        killed.append({"message": "never acknowledged"})
+    waits.clear()
+    _append(trail, 2)
+    assert waits == ["audit.log", "audit.journal"]
+    assert verify(path) == AuditReport(intact=True, records=FEW + 4)
+
+
+def test_a_record_that_was_taken_back_displaces_no_other(path: Path, waits: list[str]) -> None:
+    """On disk it may still be in the trail; whoever writes the next waits for that, whatever was in its hands."""
+    one, two = AuditTrail(path), AuditTrail(path)
+    _append(one, FEW + 1)
+    with mock.patch.object(two._group, "settle", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        two.append({"message": "taken back"})
+    waits.clear()
+    _append(one, 2, first=FEW + 1)
+    assert waits == ["audit.log", "audit.journal"]
+    assert _messages(path) == _numbers(FEW + 3)
+
+
+def test_putting_back_survives_its_own_kill(path: Path, waits: list[str]) -> None:
+    """Who finds the trail complete in the cache waits for it all the same, before the journal goes."""
+    with _start("one"):
+        trail = AuditTrail(path)
+        _append(trail, FEW + 5)
+        _stop(trail)
+    waits.clear()
+    with _start("two"):
+        _append(AuditTrail(path), 1)
+    assert waits[0] == "audit.log"
+    assert len(waits) == 2
+
+
+def test_without_the_id_of_the_start_a_journal_is_left_alone(path: Path) -> None:
+    """A process that is not shown it, as in a bare chroot, neither hides a cut nor takes the journal away."""
+    trail = AuditTrail(path)
+    _append(trail, FEW + 5)
+    path.write_bytes(b"".join(line for _, _, line in lines_of(path)[:-2]))
+    journal = journal_path(path).read_bytes()
+    with mock.patch.object(_platform, "boot_id", return_value=None):
+        assert not verify(path).intact
+        _append(AuditTrail(path), 1)
+    assert journal_path(path).read_bytes() == journal
+
+
+def test_a_journal_of_another_key_is_kept(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It may hold what the trail lacks; who has that key can still read it."""
+    trail = AuditTrail(path, KEY)
+    _append(trail, FEW + 5)
+    _stop(trail)
+    journal = journal_path(path).read_bytes()
+    _append(AuditTrail(path, b"n" * 32), FEW + 1)
+    assert path.with_name("audit.journal.old").read_bytes() == journal
+    said = "audit.journal was not written with this key: it is kept as audit.journal.old"
+    assert said in capsys.readouterr().err
+
+
+def test_an_export_beside_who_puts_records_back_and_sets_the_trail_aside(path: Path) -> None:
+    """What was found missing of one file is no part of the next."""
+    with _start("one"):
+        trail = AuditTrail(path)
+        _append(trail, FEW + 5)
+        _stop(trail)
+    path.write_bytes(b"".join(line for _, _, line in lines_of(path)[:-2]))
+    found = _audit_journal.read_missing
+
+    def and_then(trail: Path, key: bytes | None) -> Any:
+        missing = found(trail, key)
+        AuditTrail(path, rotation=rotating(path, max_bytes=1)).append({"message": "new"})
+        return missing
+
+    with _start("two"), mock.patch("ml_pipeline.config._audit_export.read_missing", and_then):
+        assert export_trail(path, io.BytesIO(), "jsonl", Wanted()) == (FEW + 6, 0)
 
 
 def test_a_folder_where_it_cannot_be_made(path: Path, waits: list[str]) -> None:
@@ -402,6 +505,23 @@ def test_a_disk_that_fails_later_loses_nothing_that_was_acknowledged(
     assert verify(path) == AuditReport(intact=True, records=written + 3)
 
 
+def test_whoever_comes_next_knows_of_a_disk_that_failed(path: Path, failing: set[str]) -> None:
+    """The system tells of it once; the journal tells the others, and they write the trail again before anything else."""
+    trail = AuditTrail(path)
+    _append(trail, FEW)
+    durable = path.stat().st_size
+    _append(trail, 5, first=FEW)
+    failing.add("audit.log")
+    with pytest.raises(OSError, match="Input/output error"):
+        _append(AuditTrail(path), 1)
+    _stop(trail)
+    _lose(path, durable)
+    failing.clear()
+    _append(AuditTrail(path), 1, first=FEW + 5)
+    assert _messages(path) == _numbers(FEW + 6)
+    assert verify(path) == AuditReport(intact=True, records=FEW + 6)
+
+
 def test_what_can_no_longer_be_read_back_is_said(
     path: Path, failing: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -447,8 +567,13 @@ def test_an_open_file_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.M
     assert not file.is_in_place()
     (tmp_path / "a" / "other").rename(tmp_path / "a" / "file")
     assert file.is_in_place()
+    beside = OpenFile(tmp_path / "link" / "file", is_looked_for=False)
+    beside.open()
     (tmp_path / "link").unlink()
     (tmp_path / "link").symlink_to("b")
     monkeypatch.setattr("ml_pipeline.config._audit_files._LOOK_SECONDS", 0.0)
     file._look_at = 0.0
     assert not file.is_in_place()
+    assert beside.is_in_place(), "of files that belong together, one looks for all"
+    (tmp_path / "a" / "file").unlink()
+    assert not beside.is_in_place()

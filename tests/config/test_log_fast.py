@@ -76,7 +76,6 @@ def _both_ways(action: Callable[[], object], moment: float, name: str = "ml_pipe
     for handlers in ([], [Kept()]):
         written = (LOGS / name).stat().st_size if (LOGS / name).exists() else 0
         with root_handlers(*handlers), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_log_fast, "_time", lambda: moment)
             patch.setattr("logging.time.time", lambda: moment)
             _, error = _runtime.attempt(action)
         content = (LOGS / name).read_bytes() if (LOGS / name).exists() else b""
@@ -331,7 +330,7 @@ def test_moments_of_one_millisecond_are_rounded_as_datetime_does(monkeypatch: py
     ticks = [tick / 2**22 for tick in range(-8, 4_200)]  # of a float's resolution in these years
     halfway = [1_700_000_000 + odd / 2**7 for odd in (1, 3, 5)]
     moments = [moment for half in halfway for moment in (half, half - 1e-3, *(half + tick for tick in ticks), half)]
-    monkeypatch.setattr(_log_fast, "_time", iter(moments).__next__)
+    monkeypatch.setattr(_log_fast.time, "time", iter(moments).__next__)
     with root_handlers():
         for _ in moments:
             main_logger.info("now")
