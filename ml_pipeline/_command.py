@@ -5,6 +5,7 @@ Exit codes: 0 fine, 1 a step failed, 2 bad input or configuration, 130 Ctrl-C, 1
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from contextlib import contextmanager
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
 
     import typer
 
-__all__ = ["BAD_INPUT", "FAILED", "TERMINATED", "Told", "run_command", "run_script", "say", "single_command"]
+__all__ = [
+    "BAD_INPUT",
+    "FAILED",
+    "TERMINATED",
+    "Told",
+    "forget_output",
+    "run_command",
+    "run_script",
+    "say",
+    "single_command",
+]
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
@@ -102,6 +113,13 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def forget_output() -> None:
+    """Let what is left in the buffers go nowhere, or the interpreter would complain of the closed pipe at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def say(line: str, code: int) -> int:

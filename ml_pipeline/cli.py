@@ -13,7 +13,7 @@ import typer
 
 from ml_pipeline._cli_alerts import alerts
 from ml_pipeline._cli_table import show_table
-from ml_pipeline._command import FAILED, run_command, single_command
+from ml_pipeline._command import FAILED, forget_output, run_command, single_command
 
 if TYPE_CHECKING:
     from ml_pipeline.settings import Settings
@@ -237,12 +237,13 @@ def export_audit(
         str | None, typer.Option("--object", "--dataset", help="What it was done to: a data set, a model.")
     ] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="The file to write; - is the standard output.")] = "-",
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> int:
     """Write the records of the audit trail, those of its rotated files too, for an auditor."""
     import datetime as dt
 
     from ml_pipeline.config._audit import read_key
-    from ml_pipeline.config._audit_export import FORMATS, Wanted, export_trail, export_trail_to
+    from ml_pipeline.config._audit_export import FORMATS, Wanted, export_trail, export_trail_to, kept_files
     from ml_pipeline.config._log_retention import channel_files
     from ml_pipeline.errors import InputDataError, SettingsError, closest
     from ml_pipeline.report._log_query import parse_time
@@ -264,7 +265,13 @@ def export_audit(
             sys.stdout.flush()
         else:
             logs = [settings_now.log_dir / "audit.log", *channel_files(settings_now.log_dir)]
-            written, unreadable = export_trail_to(Path(out), trail, form, wanted, key=key, logs=logs)
+            kept = kept_files(settings_now)
+            written, unreadable = export_trail_to(
+                Path(out), trail, form, wanted, key=key, logs=logs, kept=kept, force=force
+            )
+    except BrokenPipeError:  # as of `| head`, which has seen enough
+        forget_output()
+        return 0
     except OSError as failed:
         raise InputDataError(
             "an export must be able to read the trail and to write its file",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import sys
 import time
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from ml_pipeline._command import FAILED, Told, say
+from ml_pipeline._command import FAILED, Told, forget_output, say
 from ml_pipeline.config._encoding import one_line
 from ml_pipeline.errors import SettingsError
 from ml_pipeline.report._log_follow import Follower
@@ -124,22 +123,15 @@ def _printed(records: Iterator[Record], follower: Follower | None, output: Outpu
                     if left <= 0:
                         break
     except BrokenPipeError:
-        _forget_output()
+        forget_output()
     except OSError as error:
         if error is not output.refused:  # of a file that is read
             raise
-        _forget_output()
+        forget_output()
         return say(f"the records cannot be written to the standard output: {error.strerror or error}", FAILED)
     except KeyboardInterrupt:
         return _INTERRUPTED
     return 0
-
-
-def _forget_output() -> None:
-    """Let what is left in the buffers go nowhere, or the interpreter would complain of the closed pipe at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 class _Warnings:
