@@ -33,6 +33,10 @@ app.add_typer(lineage, name="lineage")
 app.add_typer(alerts, name="alerts")
 app.add_typer(audit, name="audit")
 
+_NOTICED = (
+    "a process notices with the next record that it writes, within a second; one that writes none at its level notices "
+    "only if it called configure_logging(reload=True)"
+)
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -309,7 +313,7 @@ def _audit_trail(file: Path | None) -> tuple[Path, Settings]:
 
 
 def _level(arguments: list[str], pid: int | None) -> int:
-    from ml_pipeline.config._log_levels import tell_level, told_levels
+    from ml_pipeline.config._log_levels import taken_for_module, tell_level, told_levels
     from ml_pipeline.settings import load_settings
 
     data_dir = load_settings().data_dir
@@ -323,6 +327,10 @@ def _level(arguments: list[str], pid: int | None) -> int:
     told = tell_level(data_dir, name, level, pid)
     whom = "every process" if pid is None else f"process {pid}"
     typer.echo(f"{name}: {told.level if told else 'as in the settings'}, for {whom} that uses {data_dir}")
+    hint = taken_for_module(name)
+    if told and hint:
+        typer.echo(f"note: {hint}", err=True)
+    typer.echo(f"note: {_NOTICED}", err=True)
     return 0
 
 
