@@ -55,7 +55,8 @@ def show_logs(
     Args:
         folder: The log directory.
         channels: Which; by default all, without the records that ``errors`` repeats from others.
-        follow: Whether to go on with what is written from now on, after the last ten records unless told otherwise.
+        follow: Whether to go on with what is written from now on, after the last ten records unless told otherwise;
+            a log directory that does not exist yet is waited for.
         since: The earliest time; see `parse_time`.
         until: The time before which to stop.
         level: The least level.
@@ -97,9 +98,13 @@ def show_logs(
     if follow and since is None and tail is None and limit is None:
         tail = _LINES_BEFORE_FOLLOWING
     warnings = _Warnings()
-    with Reader(lambda: find_channels(folder, channels), query, warnings, whole_lines=follow) as reader:
+    with Reader(
+        lambda: find_channels(folder, channels, may_come=follow), query, warnings, whole_lines=follow
+    ) as reader:
         printed = Output(output, reader.keys)
         follower = Follower(reader, folder, channels, query, warnings, pause=pause) if follow else None
+        if not folder.exists():
+            sys.stderr.write(f"waiting for {one_line(str(folder))}: nothing has been logged there yet\n")
         records = reader.records() if tail is None else iter(reader.last(tail))
         stopped = _printed(records, follower, printed, limit)
     return stopped or (FAILED if warnings.given else 0)
