@@ -15,9 +15,12 @@ from dotenv.parser import parse_stream
 from ml_pipeline.errors import SettingsError
 
 __all__ = [
+    "AMOUNT",
     "ENV_FILE",
     "LEVEL_NAMES",
     "absolute",
+    "byte_count",
+    "byte_words",
     "comma_separated",
     "expressions",
     "field_names",
@@ -30,8 +33,17 @@ __all__ = [
 ]
 
 ENV_FILE = ".env"
+AMOUNT = re.compile(r"(?P<number>[0-9]{1,12}(\.[0-9]{1,6})?)\s*(?P<unit>[a-z]+)", re.ASCII)
+"""A number and its unit, in small letters: ``100 mb``, ``1.5 hours``."""
+
 LEVEL_NAMES = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
+_BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
 _LOGGER_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _ASSIGNMENT = re.compile(r"""^\s*(?:export\s+)?(\w+)\s*=\s*['"]?([^'"\n]*)""", re.ASCII | re.MULTILINE)
 _NO_LEVEL = "audit"  # whose every record is written
@@ -188,6 +200,24 @@ def level_rules(value: object) -> object:
             raise ValueError(f"must be levels like training=DEBUG,my.module=WARNING, {rule!r} is none")
         read.append(f"{name}={level.upper()}")
     return tuple(read)
+
+
+def byte_words(value: object) -> object:
+    """Read a size in words, such as ``100 MB``; what is none is left for others to judge.
+
+    Args:
+        value: The text of a variable, or the number itself.
+    """
+    size = byte_count(value.strip().lower()) if isinstance(value, str) else None
+    return value if size is None else size
+
+
+def byte_count(words: str) -> int | None:
+    """Return how many bytes a number and its unit are, such as ``100 mb``; None if they say nothing of the kind."""
+    amount = AMOUNT.fullmatch(words)
+    if amount is None or amount["unit"] not in _BYTES:
+        return None
+    return int(float(amount["number"]) * _BYTES[amount["unit"]])
 
 
 def _split(value: object, separator: str) -> object:

@@ -653,6 +653,24 @@ def test_every_list_is_known_as_one() -> None:
         assert getattr(salvage_settings({field: bad}).settings, field) == GOOD[field][1]
 
 
+@pytest.mark.parametrize(("words", "size"), [("100 MB", 100_000_000), (" 1.5GiB ", 1_610_612_736), ("20000", 20_000)])
+def test_a_size_may_be_said_in_words(words: str, size: int) -> None:
+    """As a rotation may."""
+    settings = load_settings({"log_max_bytes": words, "log_total_bytes": words})
+    assert (settings.log_max_bytes, settings.log_total_bytes) == (size, size)
+
+
+@pytest.mark.parametrize("words", ["100 megs", "MB", "1,5 GB"])
+def test_a_size_that_says_nothing_is_refused(words: str) -> None:
+    """By its name and value."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"log_max_bytes": words})
+    assert str(caught.value) == (
+        "log_max_bytes: input should be a valid integer, unable to parse string as an integer "
+        f"(got '{words}'); correct the argument log_max_bytes or leave it out"
+    )
+
+
 def test_levels_may_be_a_mapping() -> None:
     """As a program has them."""
     assert load_settings({"log_levels": {"training": "debug"}}).log_levels == ("training=DEBUG",)
