@@ -42,9 +42,13 @@ _DATABASE = rf"postgresql://(?:[^\s:@/?#]+@)?{_HOST}(?:,{_HOST})*(?:/[^\s/?#@]*)
 _NEVER_SHOWN = frozenset({"database_url"})
 """Settings whose wrong values may hold what nobody else should read."""
 
-_ON_IF_UNCLEAR: Final = frozenset({"audit_required"})
+_CLOSED: Final[dict[str, tuple[object, str]]] = {
+    "audit_required": (True, "going on as if it were on"),
+    "audit_key_file": (Path(os.devnull, "audit.key"), "going on without audit records, which would have no key"),
+}
+"""What stands in for a wrong value where the default would protect less, and what is said of it."""
+
 _AS_READ: Final = "going on with what is sound of it"
-_ON: Final = "going on as if it were on"
 _WITHOUT: Final = "going on without it"
 _MOST_SAID: Final = 20
 
@@ -208,7 +212,8 @@ def salvage_settings(values: Mapping[str, object] | None = None) -> Salvaged:
     """Read the settings that are sound and leave the others at their defaults.
 
     A pipeline that is already running must not stop over a misspelt variable. What protects fails closed, though: of a
-    list, such as the fields to hide, what is sound is kept, and ``AUDIT_REQUIRED`` is on where it is no clear no.
+    list, such as the fields to hide, what is sound is kept; ``AUDIT_REQUIRED`` is on where it is no clear no; and
+    where a key was meant, nothing is audited without one: the trail could not be verified from there on.
 
     Args:
         values: Settings given by the caller, by field name.
@@ -233,11 +238,12 @@ def salvage_settings(values: Mapping[str, object] | None = None) -> Salvaged:
                 continue
             refused_value = candidates.pop(field)
             parts = () if field in instead else _sound_parts(field, refused_value, candidates)
-            if field in _ON_IF_UNCLEAR:
-                candidates[field] = True
+            if field in _CLOSED:
+                candidates[field], instead[field] = _CLOSED[field]
             elif parts:
-                candidates[field] = parts
-            instead[field] = _AS_READ if parts else _ON if field in _ON_IF_UNCLEAR else _WITHOUT
+                candidates[field], instead[field] = parts, _AS_READ
+            else:
+                instead[field] = _WITHOUT
 
 
 class _IsolatedSettings(Settings):
@@ -287,7 +293,7 @@ def _sound_parts(field: str, value: object, others: Mapping[str, object]) -> tup
 def _in_utf8(variable: str, value: str) -> str:
     """Keep what was read as it was meant: the whole value, or parts of a list; empty where nothing was."""
     field = next(iter(_fields_of({variable: value})), "")
-    if _environment.is_utf8(value) or not field or field in _ON_IF_UNCLEAR:
+    if _environment.is_utf8(value) or not field or field in _CLOSED:
         return value
     separator = _separator(field)
     return separator.join(filter(_environment.is_utf8, value.split(separator))) if separator else ""

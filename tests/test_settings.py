@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import ml_pipeline
+from ml_pipeline.cli import main
 from ml_pipeline.errors import SettingsError
 from ml_pipeline.settings import (
     PREFIX,
@@ -116,6 +117,7 @@ BAD = [
     ("redact_keys", "ssn,_", "must be names with a letter or digit, separated by commas, '_' is none (got 'ssn,_')"),
     ("redact_patterns", "a\n(b", "must be regular expressions, one a line, '(b' is none (missing ), unterminated subpattern at position 0) (got 'a\\n(b')"),
     ("redact_patterns", "[[:a:]]", "must be regular expressions, one a line, '[[:a:]]' is none (Possible nested set at position 1) (got '[[:a:]]')"),
+    ("audit_key_file", "~nosuchuser/k", "must begin with a home folder that exists, or without ~ (got '~nosuchuser/k')"),
     ("audit_required", "2", "input should be a valid boolean, unable to interpret input (got '2')"),
     ("smtp_port", "0", "input should be greater than or equal to 1 (got '0')"),
     ("smtp_port", "65536", "input should be less than or equal to 65535 (got '65536')"),
@@ -155,6 +157,7 @@ KEPT: dict[tuple[str, str], object] = {
     ("alert_email_to", "a@b.c,d e@f.g"): ("a@b.c",),
     ("alert_channels", "console,console"): ("console",),
     ("audit_required", "2"): True,
+    ("audit_key_file", "~nosuchuser/k"): Path(os.devnull, "audit.key"),
 }
 """What is salvaged of a bad value, where it is not the default."""
 
@@ -379,6 +382,7 @@ def test_all_that_is_wrong_at_once_is_salvaged(monkeypatch: pytest.MonkeyPatch) 
             "log_console": "off",
             "metrics_host": "::1",
             "audit_required": True,
+            "audit_key_file": os.devnull + "/audit.key",
             "redact_keys": "ssn",
             "alert_email_to": "a@b.c",
         }
@@ -618,6 +622,20 @@ def test_an_audit_that_somebody_wanted_is_required(word: str) -> None:
         "ml_pipeline: ML_PIPELINE_AUDIT_REQUIRED: input should be a valid boolean, unable to interpret input "
         f"(got '{word}'); correct ML_PIPELINE_AUDIT_REQUIRED or unset it; going on as if it were on\n"
     ) in done.stderr
+
+
+def test_nothing_is_audited_without_the_key_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    """Such a record would make the trail one that was tampered with, for ever; it is refused and counted."""
+    Path("k").write_bytes(b"0123456789abcdef")
+    code = "from ml_pipeline.config.logging_config import audit_logger\naudit_logger.info('deployed')\n"
+    run_python(code, ML_PIPELINE_AUDIT_KEY_FILE="k")
+    done = run_python(code, ML_PIPELINE_AUDIT_KEY_FILE="~nosuchuser/k", ML_PIPELINE_STRICT="")
+    assert done.returncode == 0
+    assert "going on without audit records, which would have no key\n" in done.stderr
+    assert "logging_config: SettingsError: ML_PIPELINE_AUDIT_KEY_FILE must be a readable file" in done.stderr
+    ml_pipeline.configure(audit_key_file="k")
+    assert main(["audit", "verify"]) == 0
+    assert capsys.readouterr().out.startswith("intact: 1 records")
 
 
 def test_everything_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
