@@ -69,7 +69,8 @@ def variables_of_file() -> tuple[dict[str, str], dict[str, SettingsError]]:
         number = binding.original.line + lines[: -len(lines.lstrip()) or None].count("\n")
         place, remedy = f"{ENV_FILE} line {number}", f"correct line {number}"
         if binding.error:  # dotenv itself would warn, and leave the setting out
-            wrong[place] = SettingsError("every line of .env must be NAME=value or a comment", lines.strip(), remedy)
+            shown = re.sub("=.*", "=***", lines.strip(), flags=re.DOTALL)  # the value may be a secret
+            wrong[place] = SettingsError("every line of .env must be NAME=value or a comment", shown, remedy)
             sound.writelines(f"{each[1]}={each[2]}\n" for each in _ASSIGNMENT.finditer(lines))
             continue
         if not is_utf8(lines):

@@ -702,3 +702,14 @@ def test_a_line_of_the_env_file_that_is_no_setting_is_an_error() -> None:
     assert str(error.value) == (
         "every line of .env must be NAME=value or a comment (got 'export this is not a setting'); correct line 2"
     )
+
+
+def test_no_value_of_a_broken_line_is_shown() -> None:
+    """It may be a secret."""
+    Path(".env").write_text("\n# mine\n\nGRAFANA_TOKEN='glsa_s3cret\n", encoding="utf-8")
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert str(error.value) == (
+        "every line of .env must be NAME=value or a comment (got 'GRAFANA_TOKEN=***'); correct line 4"
+    )
+    assert salvage_settings().settings.grafana_token == "glsa_s3cret"
