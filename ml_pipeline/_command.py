@@ -5,9 +5,13 @@ Exit codes: 0 fine, 1 a step failed, 2 bad input or configuration, 130 Ctrl-C, 1
 
 from __future__ import annotations
 
+import ast
+import inspect
+import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline._runtime import shutdown
@@ -18,7 +22,17 @@ if TYPE_CHECKING:
 
     import typer
 
-__all__ = ["BAD_INPUT", "FAILED", "TERMINATED", "Told", "run_command", "run_script", "say", "single_command"]
+__all__ = [
+    "BAD_INPUT",
+    "FAILED",
+    "TERMINATED",
+    "Told",
+    "forget_output",
+    "run_command",
+    "run_script",
+    "say",
+    "single_command",
+]
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
@@ -43,6 +57,7 @@ def run_command(app: typer.Typer, arguments: Sequence[str] | None = None, name: 
     """
     from typer.exceptions import TyperException
 
+    _describe(app)
     try:
         with _terminable():
             given = None if arguments is None else list(arguments)
@@ -83,7 +98,22 @@ def single_command(command: Callable[..., int]) -> typer.Typer:
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
+    _describe(app)
     return app
+
+
+def _describe(app: typer.Typer) -> None:
+    """Where Python drops docstrings, under ``PYTHONOPTIMIZE=2``, give the commands their help from the source."""
+    if sys.flags.optimize < 2:  # noqa: PLR2004 - as the interpreter counts
+        return
+    for command in app.registered_commands:
+        with suppress(OSError):  # there is none, as in a package of byte code alone
+            (function,) = ast.parse(dedent(inspect.getsource(command.callback or _describe))).body
+            if isinstance(function, ast.FunctionDef):
+                command.help = command.help or ast.get_docstring(function)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            _describe(group.typer_instance)
 
 
 @contextmanager
@@ -102,6 +132,13 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def forget_output() -> None:
+    """Let what is left in the buffers go nowhere, or the interpreter would complain of the closed pipe at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def say(line: str, code: int) -> int:

@@ -29,6 +29,7 @@ __all__ = [
     "is_worker",
     "lock_exclusive",
     "make_group_folder",
+    "open_file",
     "open_for_group",
     "overwrite",
     "process_start",
@@ -44,6 +45,9 @@ GROUP_READS_FILE: Final = 0o640
 """The mode of a file that its group may read, and nobody else."""
 
 _GROUP_READS_FOLDER = 0o750
+_ANYONE = 0o666  # less the umask
+_LAST_STREAM = 2
+_REPLACING = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 _PROC = Path("/proc")
 _STATE_FIELD = 0  # of the fields after the command in /proc/<pid>/stat; proc(5) counts it as the 3rd
 _START_TIME_FIELD = 19
@@ -184,8 +188,8 @@ def replace_whole(path: Path, content: bytes) -> None:
         OSError: If the disk is full or the folder cannot be written; the old file is then untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as partial:
-        partial.write_bytes(content)
+    with _replacing(path) as partial, os.fdopen(open_file(partial, _REPLACING), "wb") as file:
+        file.write(content)
 
 
 def replace_durably(path: Path, content: bytes, *, for_group: bool = False) -> None:
@@ -203,11 +207,8 @@ def replace_durably(path: Path, content: bytes, *, for_group: bool = False) -> N
         make_group_folder(path.parent)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-    with (
-        _replacing(path) as partial,
-        os.fdopen(open_for_group(partial, flags), "wb") if for_group else partial.open("wb") as file,
-    ):
+    opened = open_for_group if for_group else open_file
+    with _replacing(path) as partial, os.fdopen(opened(partial, _REPLACING), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -258,15 +259,44 @@ def open_for_group(path: Path, flags: int) -> int:
         OSError: If it cannot be opened.
     """
     with contextlib.suppress(FileNotFoundError):
-        return os.open(path, flags & ~os.O_CREAT)
+        return open_file(path, flags & ~os.O_CREAT)
     flags |= os.O_CREAT
     try:
-        descriptor = os.open(path, flags | os.O_EXCL, GROUP_READS_FILE)
+        descriptor = open_file(path, flags | os.O_EXCL, GROUP_READS_FILE)
     except FileExistsError:  # another was quicker, or a link leads to where nothing is
-        return os.open(path, flags, GROUP_READS_FILE)
+        return open_file(path, flags, GROUP_READS_FILE)
     if hasattr(os, "fchmod"):
         with contextlib.suppress(OSError):  # a file system without modes
             os.fchmod(descriptor, GROUP_READS_FILE)
+    return descriptor
+
+
+def open_file(path: Path, flags: int, mode: int = _ANYONE) -> int:
+    """Open a file, never under the number of a standard stream.
+
+    Where a stream is closed, as of some daemons, its number is the first that is free: whatever a native library says
+    on stderr would go into the file, and make an audit trail one that was tampered with.
+
+    Args:
+        path: The file.
+        flags: As `os.open` takes them.
+        mode: Of a file that is made, less the umask.
+
+    Returns:
+        Its descriptor, 3 or more.
+
+    Raises:
+        OSError: If it cannot be opened.
+    """
+    descriptor = os.open(path, flags, mode)
+    streams = []
+    try:
+        while descriptor <= _LAST_STREAM:
+            streams.append(descriptor)
+            descriptor = os.dup(descriptor)
+    finally:
+        for stream in streams:
+            os.close(stream)
     return descriptor
 
 

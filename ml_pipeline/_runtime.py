@@ -89,13 +89,14 @@ def _first_settings() -> Settings:
         if _state.settings is None:
             try:
                 _state.settings = load_settings(_state.given)
-            except SettingsError as wrong:
-                salvaged = salvage_settings(_state.given)
+            except SettingsError:
+                salvaged, said = salvage_settings(_state.given)
                 if salvaged.strict:
                     raise
                 _state.settings = salvaged
-                tally.count_error("settings", "SettingsError")
-                say_once(f"settings:{wrong}", f"{wrong}; going on without it")
+                for line in said:
+                    tally.count_error("settings", "SettingsError")
+                    say_once(f"settings:{line}", line)
         return _state.settings
 
 

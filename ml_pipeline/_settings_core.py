@@ -24,6 +24,7 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_environme
 FieldNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_environment.field_names)]
 Expressions = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_environment.expressions)]
 LevelRules = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_environment.level_rules)]
+ByteCount = Annotated[int, BeforeValidator(_environment.byte_words)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -90,11 +91,13 @@ class CoreSettings(BaseSettings):
         description="How the features of a prediction, which are personal data, are logged: `full`, not at all with "
         "`none`, or as an HMAC whose key stays in the data folder.",
     )
-    log_max_bytes: int = Field(
-        100_000_000, ge=10_000, description="A log file of this size is set aside; so is each at the end of a UTC day."
+    log_max_bytes: ByteCount = Field(
+        100_000_000,
+        ge=10_000,
+        description="A log file of this size, such as `100 MB`, is set aside; so is each at the end of a UTC day.",
     )
     log_retention_days: int = Field(90, ge=1, description="How many days log files that were set aside are kept.")
-    log_total_bytes: int | None = Field(
+    log_total_bytes: ByteCount | None = Field(
         None, ge=1, description="Remove the oldest log files, the audit trail never, past this total; unset: no cap."
     )
 

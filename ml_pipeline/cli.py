@@ -13,7 +13,7 @@ import typer
 
 from ml_pipeline._cli_alerts import alerts
 from ml_pipeline._cli_table import show_table
-from ml_pipeline._command import FAILED, run_command, single_command
+from ml_pipeline._command import FAILED, forget_output, run_command, single_command
 
 if TYPE_CHECKING:
     from ml_pipeline.settings import Settings
@@ -33,6 +33,10 @@ app.add_typer(lineage, name="lineage")
 app.add_typer(alerts, name="alerts")
 app.add_typer(audit, name="audit")
 
+_NOTICED = (
+    "a process notices with the next record that it writes, within a second; one that writes none at its level notices "
+    "only if it called configure_logging(reload=True)"
+)
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -237,12 +241,13 @@ def export_audit(
         str | None, typer.Option("--object", "--dataset", help="What it was done to: a data set, a model.")
     ] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="The file to write; - is the standard output.")] = "-",
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> int:
     """Write the records of the audit trail, those of its rotated files too, for an auditor."""
     import datetime as dt
 
     from ml_pipeline.config._audit import read_key
-    from ml_pipeline.config._audit_export import FORMATS, Wanted, export_trail, export_trail_to
+    from ml_pipeline.config._audit_export import FORMATS, Wanted, export_trail, export_trail_to, kept_files
     from ml_pipeline.config._log_retention import channel_files
     from ml_pipeline.errors import InputDataError, SettingsError, closest
     from ml_pipeline.report._log_query import parse_time
@@ -264,7 +269,13 @@ def export_audit(
             sys.stdout.flush()
         else:
             logs = [settings_now.log_dir / "audit.log", *channel_files(settings_now.log_dir)]
-            written, unreadable = export_trail_to(Path(out), trail, form, wanted, key=key, logs=logs)
+            kept = kept_files(settings_now)
+            written, unreadable = export_trail_to(
+                Path(out), trail, form, wanted, key=key, logs=logs, kept=kept, force=force
+            )
+    except BrokenPipeError:  # as of `| head`, which has seen enough
+        forget_output()
+        return 0
     except OSError as failed:
         raise InputDataError(
             "an export must be able to read the trail and to write its file",
@@ -302,7 +313,7 @@ def _audit_trail(file: Path | None) -> tuple[Path, Settings]:
 
 
 def _level(arguments: list[str], pid: int | None) -> int:
-    from ml_pipeline.config._log_levels import tell_level, told_levels
+    from ml_pipeline.config._log_levels import taken_for_module, tell_level, told_levels
     from ml_pipeline.settings import load_settings
 
     data_dir = load_settings().data_dir
@@ -316,6 +327,10 @@ def _level(arguments: list[str], pid: int | None) -> int:
     told = tell_level(data_dir, name, level, pid)
     whom = "every process" if pid is None else f"process {pid}"
     typer.echo(f"{name}: {told.level if told else 'as in the settings'}, for {whom} that uses {data_dir}")
+    hint = taken_for_module(name)
+    if told and hint:
+        typer.echo(f"note: {hint}", err=True)
+    typer.echo(f"note: {_NOTICED}", err=True)
     return 0
 
 

@@ -6,10 +6,12 @@ with the prefix ``ML_PIPELINE_`` that is not known here is an error, for a missp
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PREFIX",
+    "Salvaged",
     "Settings",
     "environment_name",
     "environment_text",
@@ -38,6 +41,16 @@ _HOST = r"(?:[^\s:@/?#,\[\]]*|\[[0-9A-Fa-f:.%]+\])(?::[0-9]+)?"
 _DATABASE = rf"postgresql://(?:[^\s:@/?#]+@)?{_HOST}(?:,{_HOST})*(?:/[^\s/?#@]*)?(?:\?[^\s#]*)?"
 _NEVER_SHOWN = frozenset({"database_url"})
 """Settings whose wrong values may hold what nobody else should read."""
+
+_CLOSED: Final[dict[str, tuple[object, str]]] = {
+    "audit_required": (True, "going on as if it were on"),
+    "audit_key_file": (Path(os.devnull, "audit.key"), "going on without audit records, which would have no key"),
+}
+"""What stands in for a wrong value where the default would protect less, and what is said of it."""
+
+_AS_READ: Final = "going on with what is sound of it"
+_WITHOUT: Final = "going on without it"
+_MOST_SAID: Final = 20
 
 
 class Settings(AlertSettings):
@@ -149,8 +162,8 @@ def environment_text(settings: Settings, field: str) -> str | None:
         return None
     if isinstance(value, bool):
         return "1" if value else "0"
-    separator = "\n" if field == "redact_patterns" else ","
-    return separator.join(value) if isinstance(value, tuple) else str(value)
+    separator = _separator(field)
+    return str(value) if separator is None else separator.join(value)
 
 
 def is_secret(field: str) -> bool:
@@ -168,22 +181,39 @@ def load_settings(values: Mapping[str, object] | None = None) -> Settings:
         The settings, frozen.
 
     Raises:
-        SettingsError: If a name is unknown or a value out of range; one line names the setting, the value, the remedy.
+        SettingsError: If a name is unknown or a value out of range; one line names the setting, the value, the remedy,
+            and which others are wrong too.
     """
     given = dict(values or {})
-    _refuse_unknown_fields(given)
-    _refuse_unknown_environment(_environment.named_variables(_environment.variables_of_file()))
-    try:
-        return Settings(**given)  # type: ignore[arg-type]
-    except ValidationError as invalid:
-        raise _one_line(invalid) from None
+    candidates, wrong = _found(given)
+    if not wrong:
+        try:
+            return Settings(**given)  # type: ignore[arg-type]
+        except ValidationError as invalid:
+            wrong = _errors(invalid, given)
+    else:
+        wrong |= _judged(candidates, given)[1]
+    raise _together(wrong, given)
 
 
-def salvage_settings(values: Mapping[str, object] | None = None) -> Settings:
+class Salvaged(NamedTuple):
+    """Settings to go on with, and what is said of those that were wrong.
+
+    Attributes:
+        settings: The sound ones.
+        said: A line for each other, bounded: its name, the rule, the remedy, and what is done in its place.
+    """
+
+    settings: Settings
+    said: tuple[str, ...]
+
+
+def salvage_settings(values: Mapping[str, object] | None = None) -> Salvaged:
     """Read the settings that are sound and leave the others at their defaults.
 
-    A pipeline that is already running must not stop over a misspelt variable: the caller has said the error that
-    `load_settings` raised, and goes on with this.
+    A pipeline that is already running must not stop over a misspelt variable. What protects fails closed, though: of a
+    list, such as the fields to hide, what is sound is kept; ``AUDIT_REQUIRED`` is on where it is no clear no; and
+    where a key was meant, nothing is audited without one: the trail could not be verified from there on.
 
     Args:
         values: Settings given by the caller, by field name.
@@ -191,21 +221,29 @@ def salvage_settings(values: Mapping[str, object] | None = None) -> Settings:
     Returns:
         Settings without the names and values that `load_settings` would refuse.
     """
-    try:
-        from_file = _environment.variables_of_file()
-    except SettingsError:
-        from_file = {}
-    candidates: dict[str, object] = {**_fields_of(_environment.named_variables(from_file)), **(values or {})}
-    candidates = {field: value for field, value in candidates.items() if field in Settings.model_fields}
+    given = dict(values or {})
+    candidates, wrong = _found(given)
+    instead = {name: _AS_READ for name in wrong if name.startswith(_environment.ENV_FILE)}
+    folder: Path | None = None
     while True:
-        try:
-            return _IsolatedSettings(**candidates)  # type: ignore[arg-type]
-        except ValidationError as invalid:
-            for field in {str(error["loc"][0]).lower() if error["loc"] else "smtp_host" for error in invalid.errors()}:
-                if field in candidates:
-                    del candidates[field]
-                else:  # a default is wrong only where it lies below a working folder that is gone
-                    candidates[field] = Path(tempfile.gettempdir()) / Settings.model_fields[field].default
+        settings, refused = _judged(candidates, given)
+        if settings is not None:
+            return Salvaged(settings, tuple(_lines(wrong, instead, given)))
+        for field, error in refused.items():
+            wrong.setdefault(field, error)
+            if field not in candidates:  # a default is wrong only where it lies below a working folder that is gone
+                folder = folder or _private_folder()
+                candidates[field] = folder / Settings.model_fields[field].default
+                instead[field] = f"going on with {candidates[field]}"
+                continue
+            refused_value = candidates.pop(field)
+            parts = () if field in instead else _sound_parts(field, refused_value, candidates)
+            if field in _CLOSED:
+                candidates[field], instead[field] = _CLOSED[field]
+            elif parts:
+                candidates[field], instead[field] = parts, _AS_READ
+            else:
+                instead[field] = _WITHOUT
 
 
 class _IsolatedSettings(Settings):
@@ -223,32 +261,122 @@ def _fields_of(variables: Mapping[str, str]) -> dict[str, str]:
     return {by_variable[name]: value for name, value in variables.items() if name in by_variable}
 
 
-def _refuse_unknown_fields(values: Mapping[str, object]) -> None:
-    for name in values:
-        if name not in Settings.model_fields:
-            raise SettingsError("a setting must be one of the known names", name, closest(name, Settings.model_fields))
+def _found(given: Mapping[str, object]) -> tuple[dict[str, object], dict[str, SettingsError]]:
+    """What the caller, the environment and ``.env`` say, by field, and by its name what cannot be a setting."""
+    from_file, wrong = _environment.variables_of_file()
+    in_utf8 = {name: sound for name, value in from_file.items() if (sound := _in_utf8(name.upper(), value))}
+    variables = _environment.named_variables(in_utf8)
+    known = {field: value for field, value in given.items() if field in Settings.model_fields}
+    return {**_fields_of(variables), **known}, {**_unknown_fields(given), **wrong, **_unknown_variables(variables)}
 
 
-def _refuse_unknown_environment(variables: Iterable[str]) -> None:
+def _judged(
+    candidates: Mapping[str, object], given: Mapping[str, object]
+) -> tuple[Settings | None, dict[str, SettingsError]]:
+    """Make settings of what was found, or say by field what is wrong with it."""
+    try:
+        return _IsolatedSettings(**candidates), {}  # type: ignore[arg-type]
+    except ValidationError as invalid:
+        return None, _errors(invalid, given)
+
+
+def _sound_parts(field: str, value: object, others: Mapping[str, object]) -> tuple[str, ...]:
+    """Keep of a list what is right by itself, each once; nothing of what is no list."""
+    separator = _separator(field)
+    parts = value.split(separator) if separator and isinstance(value, str) else value
+    if separator is None or not isinstance(parts, (list, tuple)):
+        return ()
+    texts = dict.fromkeys(part for part in parts if isinstance(part, str) and part.strip())
+    return tuple(part for part in texts if field not in _judged({**others, field: (part,)}, {})[1])
+
+
+def _in_utf8(variable: str, value: str) -> str:
+    """Keep what was read as it was meant: the whole value, or parts of a list; empty where nothing was."""
+    field = next(iter(_fields_of({variable: value})), "")
+    if _environment.is_utf8(value) or not field or field in _CLOSED:
+        return value
+    separator = _separator(field)
+    return separator.join(filter(_environment.is_utf8, value.split(separator))) if separator else ""
+
+
+def _separator(field: str) -> str | None:
+    """What stands between the parts of a list in a variable; None where the setting is no list."""
+    if not isinstance(Settings.model_fields[field].default, tuple):
+        return None
+    return "\n" if field == "redact_patterns" else ","
+
+
+def _private_folder() -> Path:
+    """A folder that nobody else could have made or can look into, for what has no other place."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="ml_pipeline-"))
+    except OSError:  # then nothing can be written, and each who tries says so
+        return Path(os.devnull)
+
+
+def _unknown_fields(values: Mapping[str, object]) -> dict[str, SettingsError]:
+    return {
+        name: SettingsError("a setting must be one of the known names", name, closest(name, Settings.model_fields))
+        for name in values
+        if name not in Settings.model_fields
+    }
+
+
+def _unknown_variables(variables: Iterable[str]) -> dict[str, SettingsError]:
     known = {environment_name(field) for field in Settings.model_fields}
-    for name in variables:
-        if not name.startswith(PREFIX) or name in known:
-            continue
-        raise SettingsError(
+    return {
+        name: SettingsError(
             f"an {PREFIX}* variable in the environment or .env must be a known setting",
             name,
             closest(name, known, prefix=PREFIX),
         )
+        for name in variables
+        if name.startswith(PREFIX) and name not in known
+    }
 
 
-def _one_line(invalid: ValidationError) -> SettingsError:
-    problem = invalid.errors()[0]
-    more = f" ({invalid.error_count() - 1} more after it)" if invalid.error_count() > 1 else ""
-    message = problem["msg"].removeprefix("Value error, ")
-    if not problem["loc"]:
-        return SettingsError(message + more, remedy="set them, or unset the first")
-    located = str(problem["loc"][0])
-    field = located.lower()
-    name = environment_name(field) if field in Settings.model_fields else located
-    value = "***" if is_secret(field) or field in _NEVER_SHOWN else problem["input"]
-    return SettingsError(f"{name}: {message[0].lower()}{message[1:]}{more}", value, f"correct {name} or unset it")
+def _errors(invalid: ValidationError, given: Mapping[str, object]) -> dict[str, SettingsError]:
+    """The first that is wrong with each setting, by its field."""
+    errors: dict[str, SettingsError] = {}
+    for problem in invalid.errors():
+        message = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:
+            errors.setdefault("smtp_host", SettingsError(message, remedy="set them, or unset the first"))
+            continue
+        located = str(problem["loc"][0])
+        field = located.lower()
+        value = "***" if is_secret(field) or field in _NEVER_SHOWN else problem["input"]
+        name = _name_of(field, given) if field in Settings.model_fields else located
+        if field in given:
+            remedy = f"correct the argument {field} or leave it out"
+        elif field in Settings.model_fields and value == Settings.model_fields[field].default:
+            remedy = f"set {name}"
+        else:
+            remedy = f"correct {name} or unset it"
+        errors.setdefault(field, SettingsError(f"{name}: {message[0].lower()}{message[1:]}", value, remedy))
+    return errors
+
+
+def _name_of(field: str, given: Mapping[str, object]) -> str:
+    return environment_name(field) if field in Settings.model_fields and field not in given else field
+
+
+def _together(wrong: Mapping[str, SettingsError], given: Mapping[str, object]) -> SettingsError:
+    """The first error, which names the others."""
+    (_, first), *others = wrong.items()
+    if not others:
+        return first
+    names = _names((name for name, _ in others), given)
+    return SettingsError(f"{first.rule} ({len(others)} more after it: {names})", first.given, first.remedy)
+
+
+def _lines(wrong: Mapping[str, SettingsError], instead: Mapping[str, str], given: Mapping[str, object]) -> list[str]:
+    """What is said of everything that is wrong, a line each, and one for those past the most."""
+    lines = [f"{error}; {instead.get(name, _WITHOUT)}" for name, error in islice(wrong.items(), _MOST_SAID)]
+    more = len(wrong) - len(lines)
+    return [*lines, f"{more} more are wrong: {_names(islice(wrong, _MOST_SAID, None), given)}"] if more else lines
+
+
+def _names(fields: Iterable[str], given: Mapping[str, object]) -> str:
+    names = [_name_of(field, given) for field in islice(fields, _MOST_SAID + 1)]
+    return ", ".join(names[:_MOST_SAID]) + (", …" if len(names) > _MOST_SAID else "")

@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from ml_pipeline._command import run_script
+from tests.processes import run_python
 
 CTRL_C = "error: stopped by Ctrl-C; what was done before it is kept\n"
 
@@ -45,3 +46,11 @@ def test_other_codes_are_the_commands_own(code: int, capsys: pytest.CaptureFixtu
 
     assert run_script(command, []) == code
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["logs", "--help"], ["alerts", "--help"], ["run", "--help"]])
+def test_the_help_does_not_hang_on_docstrings(arguments: list[str]) -> None:
+    """An image that runs Python with `-OO` explains itself as well."""
+    code = "import sys; from ml_pipeline.cli import main; sys.exit(main(sys.argv[1:]))"
+    plain, optimised = (run_python(code, *arguments, PYTHONOPTIMIZE=level) for level in ("", "2"))
+    assert optimised.stdout == plain.stdout != ""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -12,7 +13,8 @@ import psutil
 import pytest
 
 from ml_pipeline import _platform
-from tests.processes import in_fork, python_answer
+from ml_pipeline.cli import main
+from tests.processes import in_fork, python_answer, run_python
 from tests.support import eventually
 
 STAT = "4321 (evil) name) R 1 4321 4321 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 {start} 1 1 1 1 1 1\n"
@@ -195,6 +197,71 @@ def test_a_file_is_replaced_for_its_group(tmp_path: Path) -> None:
     assert S_IMODE(path.stat().st_mode) == 0o640
     assert S_IMODE(path.parent.stat().st_mode) == 0o750
     assert path.read_bytes() == b"one"
+
+
+@pytest.mark.parametrize("closed", [(2,), (0, 2), (0, 1, 2)])
+def test_no_file_is_opened_under_the_number_of_a_stream(closed: tuple[int, ...], tmp_path: Path) -> None:
+    """Where a stream is closed, its number stays free."""
+
+    def open_several() -> list[int]:
+        for stream in closed:
+            os.close(stream)
+        opened = [_platform.open_for_group(tmp_path / "log", os.O_WRONLY | os.O_APPEND)]
+        opened.append(_platform.open_file(tmp_path / "trail", os.O_RDWR | os.O_CREAT, 0o640))
+        _platform.replace_durably(tmp_path / "nodes.json", b"{}")
+        return [*opened, *(stream for stream in closed if _is_open(stream)), *map(os.get_inheritable, opened)]
+
+    first, second, *rest = in_fork(open_several)
+    assert 2 < first < second
+    assert rest == [False, False]
+    assert ((tmp_path / "trail").stat().st_mode & 0o777, (tmp_path / "nodes.json").read_bytes()) == (0o640, b"{}")
+
+
+def test_where_no_other_number_is_left_nothing_stays_open(tmp_path: Path) -> None:
+    """It is an error, as with every file that cannot be opened."""
+
+    def open_one() -> tuple[int | None, bool]:
+        os.close(2)
+        last = os.dup(0)  # the number 2
+        os.close(last)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+        try:
+            _platform.open_file(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+        except OSError as failed:
+            return failed.errno, _is_open(2)
+        return None, _is_open(2)
+
+    assert in_fork(open_one) == [errno.EMFILE, False]
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def test_what_a_library_says_on_a_closed_stderr_reaches_no_file_of_ours() -> None:
+    """Neither the audit trail, nor what lies beside it, nor a log, nor a store: the trail stays intact."""
+    done = run_python(
+        "import os\n"
+        "os.close(2)\n"
+        "from ml_pipeline.config.logging_config import audit_logger, main_logger\n"
+        "from ml_pipeline.config.data_lineage import lineage_tracker\n"
+        "def native():\n"
+        "    try: os.write(2, b'libgomp: warning\\n')\n"
+        "    except OSError: pass\n"
+        "for _ in range(3):\n"
+        "    audit_logger.info('trained'); native()\n"
+        "    main_logger.error('failed'); native()\n"
+        "    lineage_tracker.track_data_ingestion('ADNI', 'ADNI_2024', 5); native()\n",
+    )
+    assert done.returncode == 0, done.stderr
+    written = [each for each in Path().rglob("*") if each.is_file()]
+    assert {"audit.log", "audit.head", "ml_pipeline.log", "errors.log", "lineage.db"} <= {each.name for each in written}
+    assert [each.name for each in written if b"libgomp" in each.read_bytes()] == []
+    assert main(["audit", "verify"]) == 0
 
 
 def test_threads_that_replace_one_file_do_not_mix(tmp_path: Path) -> None:

@@ -96,9 +96,9 @@ def test_a_whole_set_of_settings_can_be_put_in_force() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"smtp_port": 0}, "ML_PIPELINE_SMTP_PORT: input should be greater than or equal to 1"),
+        ({"smtp_port": 0}, "smtp_port: input should be greater than or equal to 1"),
         ({"smtp_prot": 1}, r"a setting must be one of the known names \(got 'smtp_prot'\); did you mean 'smtp_port'"),
-        ({"log_dir": "a\0b"}, "ML_PIPELINE_LOG_DIR: must be text that an environment variable can hold"),
+        ({"log_dir": "a\0b"}, "log_dir: must be text that an environment variable can hold"),
     ],
 )
 def test_a_wrong_configuration_changes_nothing(values: dict[str, object], message: str) -> None:
@@ -213,7 +213,7 @@ def test_an_override_ends_with_an_exception_too() -> None:
     settings, environment = _runtime.settings(), dict(os.environ)
     with pytest.raises(KeyboardInterrupt), ml_pipeline.override(name="inside"):
         raise KeyboardInterrupt
-    with pytest.raises(SettingsError, match="SMTP_PORT"), ml_pipeline.override(smtp_port=0):
+    with pytest.raises(SettingsError, match="smtp_port"), ml_pipeline.override(smtp_port=0):
         pytest.fail("the block must not run")
     assert _runtime.settings() is settings
     assert dict(os.environ) == environment

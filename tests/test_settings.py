@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import ml_pipeline
+from ml_pipeline.cli import main
 from ml_pipeline.errors import SettingsError
 from ml_pipeline.settings import (
     PREFIX,
@@ -116,6 +117,7 @@ BAD = [
     ("redact_keys", "ssn,_", "must be names with a letter or digit, separated by commas, '_' is none (got 'ssn,_')"),
     ("redact_patterns", "a\n(b", "must be regular expressions, one a line, '(b' is none (missing ), unterminated subpattern at position 0) (got 'a\\n(b')"),
     ("redact_patterns", "[[:a:]]", "must be regular expressions, one a line, '[[:a:]]' is none (Possible nested set at position 1) (got '[[:a:]]')"),
+    ("audit_key_file", "~nosuchuser/k", "must begin with a home folder that exists, or without ~ (got '~nosuchuser/k')"),
     ("audit_required", "2", "input should be a valid boolean, unable to interpret input (got '2')"),
     ("smtp_port", "0", "input should be greater than or equal to 1 (got '0')"),
     ("smtp_port", "65536", "input should be less than or equal to 65535 (got '65536')"),
@@ -148,6 +150,16 @@ BAD = [
     ("metrics_port", "70000", "input should be less than or equal to 65535 (got '70000')"),
     ("grafana_url", "grafana:3000", "must be an address like http://127.0.0.1:3000 (got 'grafana:3000')"),
 ]  # fmt: skip
+
+KEPT: dict[tuple[str, str], object] = {
+    ("redact_keys", "ssn,_"): ("ssn",),
+    ("redact_patterns", "a\n(b"): ("a",),
+    ("alert_email_to", "a@b.c,d e@f.g"): ("a@b.c",),
+    ("alert_channels", "console,console"): ("console",),
+    ("audit_required", "2"): True,
+    ("audit_key_file", "~nosuchuser/k"): Path(os.devnull, "audit.key"),
+}
+"""What is salvaged of a bad value, where it is not the default."""
 
 
 def test_every_setting_has_a_test_and_a_sentence() -> None:
@@ -188,8 +200,13 @@ def test_a_bad_value_is_one_clear_line(
         Path(".env").write_text(f'{name}="{text}"\n', encoding="utf-8")
     with pytest.raises(SettingsError) as caught:
         load_settings(values)
-    assert str(caught.value) == f"{name}: {message}; correct {name} or unset it"
-    assert getattr(salvage_settings(values), field) == default
+    said, remedy = (name, "unset it") if source != "argument" else (field, "leave it out")
+    shown = name if source != "argument" else f"the argument {field}"
+    assert str(caught.value) == f"{said}: {message}; correct {shown} or {remedy}"
+    salvaged = salvage_settings(values)
+    assert getattr(salvaged.settings, field) == KEPT.get((field, text), default)
+    assert len(salvaged.said) == 1
+    assert salvaged.said[0].startswith(f"{caught.value}; going on ")
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\0b"])
@@ -198,17 +215,20 @@ def test_a_value_that_no_variable_can_hold_is_refused(text: str) -> None:
     for field, value in {"smtp_user": text, "audit_key_file": text, "alert_email_to": f"{text}@b.c"}.items():
         with pytest.raises(SettingsError) as caught:
             load_settings({field: value})
-        name = environment_name(field)
         assert str(caught.value) == (
-            f"{name}: must be text that an environment variable can hold (got {value!r}); correct {name} or unset it"
+            f"{field}: must be text that an environment variable can hold (got {value!r}); "
+            f"correct the argument {field} or leave it out"
         )
 
 
-def test_several_bad_values_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line, which says how many there are after it."""
+def test_several_bad_values_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, which says what there is after it."""
     monkeypatch.setenv("ML_PIPELINE_SMTP_PORT", "0")
     monkeypatch.setenv("ML_PIPELINE_METRICS_PORT", "0")
-    with pytest.raises(SettingsError, match=r"^ML_PIPELINE_SMTP_PORT: .* 1 \(1 more after it\) \(got '0'\); correct"):
+    with pytest.raises(
+        SettingsError,
+        match=r"^ML_PIPELINE_SMTP_PORT: .* 1 \(1 more after it: ML_PIPELINE_METRICS_PORT\) \(got '0'\); correct",
+    ):
         load_settings()
 
 
@@ -236,7 +256,7 @@ def test_a_misspelt_variable_is_an_error_that_names_the_closest(
         "an ML_PIPELINE_* variable in the environment or .env must be a known setting "
         f"(got '{name.upper()}'); {suggestion}"
     )
-    assert salvage_settings().name == "test"
+    assert salvage_settings().settings.name == "test"
 
 
 def test_a_name_like_none_lists_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,10 +322,10 @@ def test_a_database_that_cannot_be_is_refused_and_no_password_shown(url: str, mo
         load_settings()
     assert str(caught.value) == (
         "ML_PIPELINE_DATABASE_URL: must be an address like postgresql://user@host/name (no other database is known), "
-        "without its password, which stands in the file that ML_PIPELINE_DATABASE_PASSWORD_FILE names (1 more after it) "
-        "(got '***'); correct ML_PIPELINE_DATABASE_URL or unset it"
+        "without its password, which stands in the file that ML_PIPELINE_DATABASE_PASSWORD_FILE names "
+        "(1 more after it: ML_PIPELINE_DATABASE_PASSWORD_FILE) (got '***'); correct ML_PIPELINE_DATABASE_URL or unset it"
     )
-    salvaged = salvage_settings()
+    salvaged = salvage_settings().settings
     assert (salvaged.name, salvaged.database_url, salvaged.database_password_file) == ("test", None, None)
 
 
@@ -321,14 +341,14 @@ def test_what_libpq_knows_may_stand_in_the_address(url: str) -> None:
 
 @pytest.mark.parametrize("content", [b"\xff\xfeM\0L\0", b"ML_PIPELINE_NAME=caf\xe9\n"])
 def test_a_file_that_is_not_utf8_is_one_clear_line(content: bytes) -> None:
-    """As some editors write it; the environment alone is used then."""
+    """As some editors write it; its other lines are used."""
     Path(".env").write_bytes(content)
     with pytest.raises(
         SettingsError,
-        match=r"^\.env must be a readable text file in UTF-8 \(got 'invalid .*'\); correct it or remove it$",
+        match=r"^every line of \.env must be text in UTF-8 \(got '.*'\); correct line 1$",
     ):
         load_settings()
-    assert salvage_settings().name == "test"
+    assert salvage_settings().settings.name == "test"
 
 
 def test_a_file_with_a_byte_order_mark_is_read() -> None:
@@ -347,20 +367,30 @@ def test_a_mail_server_needs_both_addresses() -> None:
             "ML_PIPELINE_SMTP_HOST needs ML_PIPELINE_ALERT_EMAIL_FROM and ML_PIPELINE_ALERT_EMAIL_TO beside it; "
             "set them, or unset the first"
         )
-        salvaged = salvage_settings(values)
+        salvaged = salvage_settings(values).settings
         assert salvaged.smtp_host is None
     assert load_settings({"smtp_host": "mail", **MAIL}).smtp_host == "mail"
-    assert salvage_settings({"smtp_host": "mail", **MAIL, "alert_email_from": "nobody"}).smtp_host is None
+    assert salvage_settings({"smtp_host": "mail", **MAIL, "alert_email_from": "nobody"}).settings.smtp_host is None
 
 
 def test_all_that_is_wrong_at_once_is_salvaged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each wrong value falls back to its default, and the sound ones are kept."""
+    """Each wrong value falls back to its default, what protects to the safe side, and the sound ones are kept."""
     ml_pipeline.reset()
-    expected = load_settings({"grafana_user": "sound", "log_console": "off", "metrics_host": "::1"})
+    expected = load_settings(
+        {
+            "grafana_user": "sound",
+            "log_console": "off",
+            "metrics_host": "::1",
+            "audit_required": True,
+            "audit_key_file": os.devnull + "/audit.key",
+            "redact_keys": "ssn",
+            "alert_email_to": "a@b.c",
+        }
+    )
     for field, text, _ in BAD:
         monkeypatch.setenv(environment_name(field), text)
     monkeypatch.setenv("GRAFANA_USER", "sound")
-    salvaged = salvage_settings({"unknown": 1, "log_console": "off", "metrics_host": "::1"})
+    salvaged = salvage_settings({"unknown": 1, "log_console": "off", "metrics_host": "::1"}).settings
     assert salvaged.model_dump() == expected.model_dump()
 
 
@@ -399,12 +429,32 @@ def test_a_removed_working_folder_is_an_error_that_can_be_salvaged(
     with pytest.raises(SettingsError) as caught:
         load_settings()
     assert str(caught.value).startswith(
-        "ML_PIPELINE_LOG_DIR: must be absolute, because the working folder is gone (2 more after it)"
+        "ML_PIPELINE_LOG_DIR: must be absolute, because the working folder is gone "
+        "(2 more after it: ML_PIPELINE_DATA_DIR, ML_PIPELINE_ARTIFACT_DIR) (got"
     )
-    salvaged = salvage_settings({"data_dir": "/srv/data", "artifact_dir": "relative"})
+    salvaged = salvage_settings({"data_dir": "/srv/data", "artifact_dir": "relative"}).settings
     assert (salvaged.name, salvaged.data_dir) == ("ml_pipeline", Path("/srv/data"))
-    assert salvaged.log_dir.is_absolute()
-    assert salvaged.artifact_dir.is_absolute()
+    private = salvaged.log_dir.parents[1]
+    assert private == salvaged.artifact_dir.parent
+    assert (private.stat().st_mode & 0o777, private.stat().st_uid) == (0o700, os.getuid())
+    assert salvage_settings().settings.log_dir.parents[1] != private, "no path that somebody could foresee"
+
+
+def test_without_a_folder_for_temporary_files_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where not even a private folder can be made, the settings are still read."""
+    ml_pipeline.reset()
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    salvaged = salvage_settings()
+    assert salvaged.settings.log_dir == Path(os.devnull, "ml_pipeline", "logs")
+    assert salvaged.said[0] == (
+        "ML_PIPELINE_LOG_DIR: must be absolute, because the working folder is gone (got PosixPath('ml_pipeline/logs')); "
+        f"set ML_PIPELINE_LOG_DIR; going on with {salvaged.settings.log_dir}"
+    )
 
 
 def test_settings_are_values() -> None:
@@ -490,7 +540,7 @@ def test_any_values_are_read_or_refused_in_one_line_and_salvaged(values: dict[st
     except SettingsError as wrong:
         message = str(wrong)
     assert message.isprintable()
-    salvaged = salvage_settings(values)
+    salvaged = salvage_settings(values).settings
     assert math.isfinite(salvaged.alert_cooldown_seconds)
     for field in Settings.model_fields:
         os.fsencode(environment_text(salvaged, field) or "")
@@ -514,6 +564,136 @@ def test_a_running_pipeline_goes_on_and_says_once_what_is_wrong() -> None:
     assert "ml_pipeline.errors.SettingsError: ML_PIPELINE_SMTP_PORT: input" in strict.stderr
 
 
+def test_what_is_to_be_hidden_stays_hidden_beside_a_mistake() -> None:
+    """One pattern that is none takes no other along, nor does a line of ``.env`` that is not UTF-8."""
+    Path(".env").write_bytes(b"ML_PIPELINE_REDACT_KEYS=ssn\n# ann\xe9e\n\nML_PIPELINE_SMTP_USER=caf\xe9\n")
+    code = (
+        "from ml_pipeline.config.logging_config import main_logger, log_operation\n"
+        "main_logger.info('of 123-45-6789', extra=log_operation('x', ssn='123'))\n"
+    )
+    patterns = "\\d{3}-\\d{2}-\\d{4}\n(unclosed"
+    done = run_python(code, ML_PIPELINE_REDACT_PATTERNS=patterns, ML_PIPELINE_STRICT="")
+    written = Path("ml_pipeline/logs/ml_pipeline.log").read_text("utf-8")
+    assert "123" not in written
+    assert '"message":"of [redacted]"' in written
+    name, what = "ML_PIPELINE_REDACT_PATTERNS", "; going on with what is sound of it"
+    rule = "must be regular expressions, one a line, '(unclosed' is none (missing ), unterminated subpattern at position 0)"
+    lines = [
+        f"every line of .env must be text in UTF-8 (got '#'); correct line 2{what}",
+        f"every line of .env must be text in UTF-8 (got 'ML_PIPELINE_SMTP_USER'); correct line 4{what}",
+        f"{name}: {rule} (got {patterns!r}); correct {name} or unset it{what}",
+    ]
+    assert done.stderr == "".join(f"ml_pipeline: {line}\n" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"ML_PIPELINE_REDACT_KEYS=ssn,gr\xf6sse,mrn\n", {"redact_keys": ("ssn", "mrn")}),
+        (b"ML_PIPELINE_REDACT_KEYS='ssn\n", {"redact_keys": ("ssn",)}),
+        (b"export ML_PIPELINE_REDACT_KEYS=\"ssn\nML_PIPELINE_SMTP_USER=\"me\"\n", {"redact_keys": ("ssn",), "smtp_user": "me"}),
+        (b"ML_PIPELINE_AUDIT_REQUIRED='1\n", {"audit_required": True}),
+        (b"ML_PIPELINE_AUDIT_REQUIRED=caf\xe9\n", {"audit_required": True}),
+        (b"what is this\nML_PIPELINE_SMTP_USER=me\n", {"smtp_user": "me"}),
+        (b"\xef\xbb\xbfML_PIPELINE_SMTP_USER=me\nwhat is this\n", {"smtp_user": "me"}),
+    ],
+)  # fmt: skip
+def test_the_good_lines_of_a_file_are_used(content: bytes, expected: dict[str, object]) -> None:
+    """And what can be told of a bad one."""
+    Path(".env").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"^every line of \.env must be "):
+        load_settings()
+    assert salvage_settings().settings.model_dump(include=set(expected)) == expected
+
+
+@pytest.mark.parametrize("word", ["enabled", "ja", "on!", "2"])
+def test_an_audit_that_somebody_wanted_is_required(word: str) -> None:
+    """A word that is no clear no is a yes: nothing runs unaudited for want of the right one."""
+    Path("ml_pipeline/logs/audit.log").mkdir(parents=True)
+    done = run_python(
+        "from ml_pipeline.config.operation_logger import operation_logger\n"
+        "with operation_logger.operation('training'): print('RAN UNAUDITED')\n",
+        ML_PIPELINE_AUDIT_REQUIRED=word,
+        ML_PIPELINE_STRICT="",
+    )
+    assert done.returncode
+    assert done.stdout == ""
+    assert (
+        "ml_pipeline: ML_PIPELINE_AUDIT_REQUIRED: input should be a valid boolean, unable to interpret input "
+        f"(got '{word}'); correct ML_PIPELINE_AUDIT_REQUIRED or unset it; going on as if it were on\n"
+    ) in done.stderr
+
+
+def test_nothing_is_audited_without_the_key_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    """Such a record would make the trail one that was tampered with, for ever; it is refused and counted."""
+    Path("k").write_bytes(b"0123456789abcdef")
+    code = "from ml_pipeline.config.logging_config import audit_logger\naudit_logger.info('deployed')\n"
+    run_python(code, ML_PIPELINE_AUDIT_KEY_FILE="k")
+    done = run_python(code, ML_PIPELINE_AUDIT_KEY_FILE="~nosuchuser/k", ML_PIPELINE_STRICT="")
+    assert done.returncode == 0
+    assert "going on without audit records, which would have no key\n" in done.stderr
+    assert "logging_config: SettingsError: ML_PIPELINE_AUDIT_KEY_FILE must be a readable file" in done.stderr
+    ml_pipeline.configure(audit_key_file="k")
+    assert main(["audit", "verify"]) == 0
+    assert capsys.readouterr().out.startswith("intact: 1 records")
+
+
+def test_everything_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with its rule and remedy; past the most that is said, by name."""
+    for name, value in {"LOG_LEVEL": "10", "LOG_RETENTION_DAYS": "0", "AUDIT_REQUIRED": "ja", "LOG_FOO": "1"}.items():
+        monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "must be a known setting (3 more after it: ML_PIPELINE_LOG_LEVEL, " in str(caught.value)
+    said = salvage_settings().said
+    assert [line.partition(":")[0] for line in said[1:]] == [
+        "ML_PIPELINE_LOG_LEVEL",
+        "ML_PIPELINE_LOG_RETENTION_DAYS",
+        "ML_PIPELINE_AUDIT_REQUIRED",
+    ]
+    assert said[0].startswith(
+        "an ML_PIPELINE_* variable in the environment or .env must be a known setting (got 'ML_PI"
+    )
+    assert [line.rpartition("; ")[2] for line in said] == [*["going on without it"] * 3, "going on as if it were on"]
+    for number in range(100):
+        monkeypatch.setenv(f"{PREFIX}NONE_{number:02}", "1")
+    said = salvage_settings().said
+    assert len(said) == 21
+    assert said[-1].startswith("84 more are wrong: ML_PIPELINE_NONE_")
+    assert said[-1].endswith(", …")
+
+
+def test_every_list_is_known_as_one() -> None:
+    """So that one part of it that is wrong does not take the others along."""
+    good = {field: text for field, (text, value) in GOOD.items() if isinstance(value, tuple)}
+    for field, text in good.items():
+        bad = f"{text}\na b\x00" if field == "redact_patterns" else f"{text},a b\x00"
+        assert getattr(salvage_settings({field: bad}).settings, field) == GOOD[field][1]
+
+
+@pytest.mark.parametrize(("words", "size"), [("100 MB", 100_000_000), (" 1.5GiB ", 1_610_612_736), ("20000", 20_000)])
+def test_a_size_may_be_said_in_words(words: str, size: int) -> None:
+    """As a rotation may."""
+    settings = load_settings({"log_max_bytes": words, "log_total_bytes": words})
+    assert (settings.log_max_bytes, settings.log_total_bytes) == (size, size)
+
+
+@pytest.mark.parametrize("words", ["100 megs", "MB", "1,5 GB"])
+def test_a_size_that_says_nothing_is_refused(words: str) -> None:
+    """By its name and value."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"log_max_bytes": words})
+    assert str(caught.value) == (
+        "log_max_bytes: input should be a valid integer, unable to parse string as an integer "
+        f"(got '{words}'); correct the argument log_max_bytes or leave it out"
+    )
+
+
+def test_levels_may_be_a_mapping() -> None:
+    """As a program has them."""
+    assert load_settings({"log_levels": {"training": "debug"}}).log_levels == ("training=DEBUG",)
+
+
 def test_a_line_of_the_env_file_that_is_no_setting_is_an_error() -> None:
     """What dotenv would leave out with a warning is named, with its line."""
     Path(".env").write_text("ML_PIPELINE_NAME=clinic\nexport this is not a setting\n")
@@ -522,3 +702,14 @@ def test_a_line_of_the_env_file_that_is_no_setting_is_an_error() -> None:
     assert str(error.value) == (
         "every line of .env must be NAME=value or a comment (got 'export this is not a setting'); correct line 2"
     )
+
+
+def test_no_value_of_a_broken_line_is_shown() -> None:
+    """It may be a secret."""
+    Path(".env").write_text("\n# mine\n\nGRAFANA_TOKEN='glsa_s3cret\n", encoding="utf-8")
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert str(error.value) == (
+        "every line of .env must be NAME=value or a comment (got 'GRAFANA_TOKEN=***'); correct line 4"
+    )
+    assert salvage_settings().settings.grafana_token == "glsa_s3cret"

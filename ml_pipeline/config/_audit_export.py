@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import orjson
 
-from ml_pipeline._platform import GROUP_READS_FILE
+from ml_pipeline._platform import GROUP_READS_FILE, open_file
 from ml_pipeline.config._audit_head import head_path
 from ml_pipeline.config._audit_journal import journal_path, read_missing
 from ml_pipeline.config._audit_segments import anchor_path, trail_lines
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["COLUMNS", "FORMATS", "Wanted", "export_trail", "export_trail_to"]
+    from ml_pipeline.settings import Settings
+
+__all__ = ["COLUMNS", "FORMATS", "Wanted", "export_trail", "export_trail_to", "kept_files"]
 
 FORMATS: Final = ("csv", "jsonl")
 
@@ -31,6 +33,10 @@ COLUMNS: Final = (
 """Of the table; ``context`` and ``exception`` hold the rest of what the record says, as JSON."""
 
 _IN_CONTEXT: Final = ("action", "object", "version", "result")
+_OF_DATA_FOLDER: Final = (
+    *("alerts", "failed", "metadata", "operations", "runs"),
+    *("feature_key", "log_levels.json", ".log_levels.json.lock"),
+)
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -63,9 +69,17 @@ class Wanted:
 
 
 def export_trail_to(
-    target: Path, trail: Path, form: str, wanted: Wanted, *, key: bytes | None = None, logs: Iterable[Path] = ()
+    target: Path,
+    trail: Path,
+    form: str,
+    wanted: Wanted,
+    *,
+    key: bytes | None = None,
+    logs: Iterable[Path] = (),
+    kept: Iterable[Path] = (),
+    force: bool = False,
 ) -> tuple[int, int]:
-    """Write the wanted records to a file, which is replaced once all of them are written.
+    """Write the wanted records to a file, which is there once all of them are written.
 
     Args:
         target: The file.
@@ -74,27 +88,32 @@ def export_trail_to(
         wanted: See `export_trail`.
         key: See `export_trail`.
         logs: Log files that must not be replaced, beside the trail.
+        kept: Other files and folders that must not be touched either; see `kept_files`.
+        force: Whether to replace another file that is there.
 
     Returns:
         See `export_trail`.
 
     Raises:
         OSError: If the trail cannot be read or the file cannot be written; it is then as it was.
-        SettingsError: If the file is a log file, or belongs to one or to an audit trail.
+        SettingsError: If the file is there and must not be replaced.
     """
-    for log in (trail, *logs):
-        if _belongs_to(target, log):
-            raise SettingsError(
-                "an export must not be written over a log file or under its name", str(target), "name another file"
-            )
+    _refuse(target, (trail, *logs), kept, force=force)
     partial = target.with_name(f".{target.name}.partial")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
     try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, GROUP_READS_FILE), "wb") as file:
+        with os.fdopen(open_file(partial, flags, GROUP_READS_FILE), "wb") as file:
             counts = export_trail(trail, file, form, wanted, key)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
     return counts
+
+
+def kept_files(settings: Settings) -> list[Path]:
+    """Name the files and folders that a pipeline works with beside its logs: keys, passwords, stores."""
+    values = (getattr(settings, field) for field in type(settings).model_fields if field.endswith("_file"))
+    return [*(each for each in values if each is not None), *(settings.data_dir / each for each in _OF_DATA_FOLDER)]
 
 
 def export_trail(
@@ -126,6 +145,29 @@ def export_trail(
             target.write(line if form == "jsonl" else _row(_cells(record)))
             written += 1
     return written, unreadable
+
+
+def _refuse(target: Path, logs: Iterable[Path], kept: Iterable[Path], *, force: bool) -> None:
+    if any(_belongs_to(target, log) for log in logs):
+        rule = "an export must not be written over a log file or under its name"
+        raise SettingsError(rule, str(target), "name another file")
+    if any(_lies_in(target, each) for each in kept):
+        rule = "an export must not be written over a key, a store or another file that the pipeline works with"
+        raise SettingsError(rule, str(target), "name another file")
+    if target.exists() and not target.is_file():
+        rule = "an export must be written to a file, or with - to the standard output"
+        raise SettingsError(rule, str(target), "name a file")
+    if os.path.lexists(target) and not force:
+        rule = "an export must not replace a file that is there"
+        raise SettingsError(rule, str(target), "name another file, or give --force")
+
+
+def _lies_in(target: Path, kept: Path) -> bool:
+    """Say whether a file is a certain one, or lies below a folder."""
+    around = tuple(os.path.join(place, "") for place in _places(kept))  # noqa: PTH118 - with a separator at its end
+    if any(f"{place}{os.sep}".startswith(around) for place in _places(target)):
+        return True
+    return target.exists() and kept.exists() and kept.samefile(target)
 
 
 def _belongs_to(target: Path, log: Path) -> bool:

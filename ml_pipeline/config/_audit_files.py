@@ -49,7 +49,7 @@ class OpenFile:
             OSError: If it cannot be opened.
         """
         if self._handle is None:
-            descriptor = os.open(self.path, self._flags, _platform.GROUP_READS_FILE)
+            descriptor = _platform.open_file(self.path, self._flags, _platform.GROUP_READS_FILE)
             held = os.fstat(descriptor)
             self._handle = Handle(descriptor, held)
             if self._flags & os.O_CREAT and not held.st_size:

@@ -5,7 +5,9 @@ lines show (``my.package``, and what lies below it), or everything (``ml_pipelin
 loggers, so nothing is asked at a log call that `logging` would not ask. A level that a program set is left alone.
 
 ``ml-pipeline logs level`` reaches a running process through a file in its data folder. A process looks at it when it
-looks after its log files: at most once a second, on the way of a record.
+looks after its log files: at most once a second, on the way of a record. One whose records are all below its level
+writes none and so does not look: a look at each call that is not written would cost more than the call, and a thread
+only for this would make every process that logs one of several threads. `Reload` has one, for who asks for it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import orjson
 
 from ml_pipeline import _platform, _runtime
 from ml_pipeline._environment import LEVEL_NAMES, level_rules
-from ml_pipeline.config._channels import AUDIT, ROOT
+from ml_pipeline.config._channels import AUDIT, CHANNELS, OPEN_ENDED, ROOT
 from ml_pipeline.errors import SettingsError, closest
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from ml_pipeline.settings import Settings
 
-__all__ = ["UNSET", "LevelsInForce", "Told", "tell_level", "told_levels", "withdraw_levels"]
+__all__ = ["UNSET", "LevelsInForce", "Told", "taken_for_module", "tell_level", "told_levels", "withdraw_levels"]
 
 _FILE: Final = "log_levels.json"
 _DEFAULT: Final = "DEFAULT"
@@ -228,6 +230,16 @@ def tell_level(folder: Path, name: str, level: str, pid: int | None = None) -> T
         finally:
             _platform.unlock(lock.fileno())
     return None if told.level == _DEFAULT else told
+
+
+def taken_for_module(name: str) -> str | None:
+    """Say so if a name is no channel or group of them, and which it may have been meant to be; None if it is one."""
+    parts = [key.split(".") for key in (*CHANNELS, OPEN_ENDED)]
+    known = {".".join(part[:length]) for part in parts for length in range(1, len(part) + 1)}
+    if name in known or name.startswith(f"{OPEN_ENDED}."):
+        return None
+    meant = closest(name, known)
+    return f"there is no channel {name}{f' ({meant})' if meant.endswith('?') else ''}: it is taken for a module"
 
 
 def _judged(name: str, level: str, pid: int | None) -> Told:

@@ -224,7 +224,8 @@ def compress(path: Path, *, now: float, is_ending: Callable[[], bool] = lambda: 
         OSError: If it cannot be read or the disk is full; the file is then as it was.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))  # a lock over a network needs write access
+        flags = os.O_RDWR | getattr(os, "O_BINARY", 0)  # a lock over a network needs write access
+        descriptor = _platform.open_file(path, flags)
     except FileNotFoundError:
         return True
     with os.fdopen(descriptor, "rb") as source:
@@ -264,7 +265,7 @@ def _write_packed(
 ) -> bool:
     """Write the compressed form and say whether it is whole: the file has not changed meanwhile."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(partial, flags, _MODE), "wb") as file:
+    with os.fdopen(_platform.open_file(partial, flags, _MODE), "wb") as file:
         with gzip.GzipFile(name, "wb", _LEVEL, fileobj=file, mtime=before.st_mtime) as packing:
             left = before.st_size  # not to the end, which a writer that never lets go would move on and on
             while chunk := source.read(min(_CHUNK, left)):

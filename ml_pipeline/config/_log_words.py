@@ -12,17 +12,12 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from ml_pipeline._environment import AMOUNT, byte_count
 from ml_pipeline.config._log_rotation import DAY_SECONDS
 from ml_pipeline.errors import SettingsError
 
 __all__ = ["Period", "RotationWords", "retention_days", "rotation_words"]
 
-_BYTES: Final = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "tib": 2**40,
-}
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3_600, "day": DAY_SECONDS, "week": 7 * DAY_SECONDS} | {
     "month": 30 * DAY_SECONDS,  # for retention alone
     "year": 365 * DAY_SECONDS,
@@ -35,7 +30,6 @@ _SHORTEST_SECONDS: Final = 60
 _LONGEST_SECONDS: Final = 7 * DAY_SECONDS
 _MOST_DAYS: Final = 100_000
 
-_AMOUNT: Final = re.compile(r"(?P<number>[0-9]{1,12}(\.[0-9]{1,6})?)\s*(?P<unit>[a-z]+)", re.ASCII)
 _TIME: Final = re.compile(r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(:(?P<second>[0-9]{2}))?", re.ASCII)
 
 _ROTATION_RULE: Final = "a rotation must be a size, a period, a time of day, or several of them separated by commas"
@@ -90,7 +84,7 @@ def rotation_words(words: str | int | dt.timedelta | dt.time) -> RotationWords:
     """
     max_bytes, period = None, None
     for part in _parts(words):
-        size = _size(part)
+        size = byte_count(part) or None
         found = None if size is not None else _time_of_day(part) or _every(part)
         if (size is None and found is None) or (size and max_bytes) or (found and period):
             raise SettingsError(_ROTATION_RULE, words, _ROTATION_REMEDY)
@@ -125,14 +119,6 @@ def _parts(words: object) -> list[str]:
     return parts if all(parts) else [""]
 
 
-def _size(part: str) -> int | None:
-    amount = _AMOUNT.fullmatch(part)
-    if amount is None or amount["unit"] not in _BYTES:
-        return None
-    size = int(float(amount["number"]) * _BYTES[amount["unit"]])
-    return size or None
-
-
 def _every(part: str) -> Period | None:
     part = _EVERY.get(part, part)
     seconds = _duration(part)
@@ -142,7 +128,7 @@ def _every(part: str) -> Period | None:
 
 
 def _duration(part: str) -> float | None:
-    amount = _AMOUNT.fullmatch(part)
+    amount = AMOUNT.fullmatch(part)
     if amount is None:
         return None
     unit = _SHORT.get(amount["unit"], amount["unit"].removesuffix("s"))

@@ -39,22 +39,23 @@ class ChannelFiles:
     own_only: bool = False
 
 
-def find_channels(folder: Path, names: Sequence[str] = ()) -> list[ChannelFiles]:
+def find_channels(folder: Path, names: Sequence[str] = (), *, may_come: bool = False) -> list[ChannelFiles]:
     """Find the channels of a log directory.
 
     Args:
         folder: The log directory.
         names: Channels, or folders of channels such as ``training``; none for all. ``errors`` repeats what other
             channels hold: unless it is named, only its own records count.
+        may_come: Whether the directory may still be missing, and then holds no channels.
 
     Returns:
         The channels that have files, by key.
 
     Raises:
-        InputDataError: If there is no such directory.
+        InputDataError: If there is no such directory, or something else lies there.
         UnknownChannelError: If a name is neither in the channel table nor in the directory.
     """
-    if not folder.is_dir():
+    if not folder.is_dir() and (folder.exists() or not may_come):
         raise InputDataError(
             "a log directory must exist to be read", str(folder), "set ML_PIPELINE_LOG_DIR, or name it with --dir"
         )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import sys
 import time
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from ml_pipeline._command import FAILED, Told, say
+from ml_pipeline._command import FAILED, Told, forget_output, say
 from ml_pipeline.config._encoding import one_line
 from ml_pipeline.errors import SettingsError
 from ml_pipeline.report._log_follow import Follower
@@ -56,7 +55,8 @@ def show_logs(
     Args:
         folder: The log directory.
         channels: Which; by default all, without the records that ``errors`` repeats from others.
-        follow: Whether to go on with what is written from now on, after the last ten records unless told otherwise.
+        follow: Whether to go on with what is written from now on, after the last ten records unless told otherwise;
+            a log directory that does not exist yet is waited for.
         since: The earliest time; see `parse_time`.
         until: The time before which to stop.
         level: The least level.
@@ -98,9 +98,13 @@ def show_logs(
     if follow and since is None and tail is None and limit is None:
         tail = _LINES_BEFORE_FOLLOWING
     warnings = _Warnings()
-    with Reader(lambda: find_channels(folder, channels), query, warnings, whole_lines=follow) as reader:
+    with Reader(
+        lambda: find_channels(folder, channels, may_come=follow), query, warnings, whole_lines=follow
+    ) as reader:
         printed = Output(output, reader.keys)
         follower = Follower(reader, folder, channels, query, warnings, pause=pause) if follow else None
+        if not folder.exists():
+            sys.stderr.write(f"waiting for {one_line(str(folder))}: nothing has been logged there yet\n")
         records = reader.records() if tail is None else iter(reader.last(tail))
         stopped = _printed(records, follower, printed, limit)
     return stopped or (FAILED if warnings.given else 0)
@@ -124,22 +128,15 @@ def _printed(records: Iterator[Record], follower: Follower | None, output: Outpu
                     if left <= 0:
                         break
     except BrokenPipeError:
-        _forget_output()
+        forget_output()
     except OSError as error:
         if error is not output.refused:  # of a file that is read
             raise
-        _forget_output()
+        forget_output()
         return say(f"the records cannot be written to the standard output: {error.strerror or error}", FAILED)
     except KeyboardInterrupt:
         return _INTERRUPTED
     return 0
-
-
-def _forget_output() -> None:
-    """Let what is left in the buffers go nowhere, or the interpreter would complain of the closed pipe at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 class _Warnings:

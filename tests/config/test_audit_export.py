@@ -5,16 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import ml_pipeline
 from ml_pipeline.cli import main
 from ml_pipeline.config._audit import AuditTrail
 from ml_pipeline.config._audit_export import COLUMNS, Wanted, export_trail
 from ml_pipeline.config._audit_retention import expire
+from ml_pipeline.config._log_levels import tell_level
 from ml_pipeline.config.logging_config import audit_logger, log_operation
 from tests.config.audit_kit import content_of, files_of, lines_of, pack, write_daily, write_trail
+from tests.support import run_example
 
 TRAIL = Path("ml_pipeline/logs/audit.log")
 
@@ -141,6 +147,84 @@ def test_an_export_of_another_trail_replaces_no_log_file() -> None:
     assert len(lines_of(TRAIL)) == len(lines_of(Path("kept/audit.log"))) == 3
     assert Path("other.log").is_symlink()
     assert main(["audit", "export", "other.log", "--out", str(TRAIL.with_name("audit.csv"))]) == 0
+
+
+def test_an_export_replaces_no_file_unasked(capsys: pytest.CaptureFixture[str]) -> None:
+    """With `--force` it does, but nothing that is no file."""
+    _audited()
+    Path("mine.csv").write_text("mine", encoding="utf-8")
+    Path("dangling.csv").symlink_to("nowhere")
+    for out in ("mine.csv", "dangling.csv"):
+        assert main(["audit", "export", "--out", out]) == 2
+        assert capsys.readouterr().err == (
+            f"error: an export must not replace a file that is there (got '{out}'); "
+            "name another file, or give --force\n"
+        )
+    assert Path("mine.csv").read_text("utf-8") == "mine"
+    assert main(["audit", "export", "--out", "mine.csv", "--force"]) == 0
+    assert Path("mine.csv").read_bytes().startswith(b'"seq"')
+    capsys.readouterr()
+    os.mkfifo("pipe")
+    for out in ("pipe", os.devnull, "."):
+        assert main(["audit", "export", "--out", out, "--force"]) == 2
+        assert capsys.readouterr().err == (
+            f"error: an export must be written to a file, or with - to the standard output (got '{out}'); name a file\n"
+        )
+
+
+@pytest.mark.parametrize("out", ["k", "sub/../k", "link", "hard"])
+def test_an_export_replaces_no_key(
+    out: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither that of the trail nor another file that a setting names; the trail still verifies."""
+    Path("k").write_bytes(b"0123456789abcdef")
+    Path("sub").mkdir()
+    Path("link").symlink_to("k")
+    Path("hard").hardlink_to("k")
+    monkeypatch.setenv("ML_PIPELINE_AUDIT_KEY_FILE", str(Path("k").absolute()))
+    monkeypatch.setenv("ML_PIPELINE_SMTP_PASSWORD_FILE", "password")
+    ml_pipeline.configure()
+    _audited()
+    for each in (out, "password"):
+        assert main(["audit", "export", "--out", each, "--force"]) == 2
+        assert capsys.readouterr().err == (
+            "error: an export must not be written over a key, a store or another file that the pipeline works with "
+            f"(got '{each}'); name another file\n"
+        )
+    assert Path("k").read_bytes() == b"0123456789abcdef"
+    assert main(["audit", "verify"]) == 0
+
+
+def test_an_export_replaces_nothing_that_the_data_folder_keeps(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever a pipeline writes there; a file of one's own in it is not meant."""
+    _audited()
+    data = Path("ml_pipeline/data_storage")
+    done = run_example("--drift")
+    assert done.returncode == 0, done.stderr
+    tell_level(data, "training", "DEBUG")
+    found = [each for each in data.rglob("*") if each.is_file()]
+    assert {"lineage.db", "outbox.db", "report.html", "log_levels.json"} <= {each.name for each in found}
+    for each in found:
+        before = each.read_bytes()
+        assert main(["audit", "export", "--force", "--out", str(each)]) == 2, each
+        assert each.read_bytes() == before
+    assert "a store or another file that the pipeline works with" in capsys.readouterr().err
+    assert main(["audit", "export", "--out", str(data / "reviewed.csv")]) == 0
+
+
+def test_a_closed_pipe_ends_quietly() -> None:
+    """As ``ml-pipeline audit export | head -1`` closes it."""
+    for number in range(1_000):
+        audit_logger.info(f"record {number} {'x' * 200}")
+    ours = subprocess.Popen(
+        [sys.executable, "-m", "ml_pipeline", "audit", "export"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert ours.stdout
+    assert ours.stdout.readline()
+    ours.stdout.close()
+    assert ours.stderr
+    assert (ours.stderr.read(), ours.wait()) == (b"", 0)
+    ours.stderr.close()
 
 
 def test_no_cell_is_parted_where_lists_have_semicolons(capsys: pytest.CaptureFixture[str]) -> None:

@@ -443,7 +443,7 @@ def test_what_was_set_aside_is_compressed_in_the_background(path: Path, monkeypa
         trail.append({"message": f"record {number}", "context": {"text": "x" * 200}})
     eventually(lambda: all(each.suffix == ".gz" for each in files_of(path)[:-1]))
     trail.close()
-    assert not any(each.name == "ml-pipeline-log-files" for each in threading.enumerate())
+    eventually(lambda: not any(each.name == "ml-pipeline-log-files" for each in threading.enumerate()))
     assert verify(path) == AuditReport(intact=True, records=9)
 
 

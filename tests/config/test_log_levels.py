@@ -19,7 +19,7 @@ import pytest
 import ml_pipeline
 from ml_pipeline import _runtime
 from ml_pipeline.cli import main
-from ml_pipeline.config._log_levels import Told, tell_level, told_levels
+from ml_pipeline.config._log_levels import Told, taken_for_module, tell_level, told_levels
 from ml_pipeline.config.logging_config import audit_logger, configure_logging, get_logger, main_logger
 from ml_pipeline.errors import SettingsError
 from tests.support import eventually
@@ -151,14 +151,37 @@ def test_the_command_lists_what_was_told(capsys: pytest.CaptureFixture[str]) -> 
     """It says which processes are meant and which folder they use."""
     assert main(["logs", "level", "my.module", "warning"]) == 0
     assert main(["logs", "level", "training", "info", "--pid", str(os.getpid())]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told == [
+    said = capsys.readouterr()
+    noticed = (
+        "note: a process notices with the next record that it writes, within a second; one that writes none at its "
+        "level notices only if it called configure_logging(reload=True)\n"
+    )
+    assert said.err == "note: there is no channel my.module: it is taken for a module\n" + noticed * 2
+    assert said.out.splitlines() == [
         f"my.module: WARNING, for every process that uses {DATA.absolute()}",
         f"training: INFO, for process {os.getpid()} that uses {DATA.absolute()}",
     ]
     assert main(["logs", "level"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     assert rows == [["my.module", "WARNING", "all"], ["training", "INFO", str(os.getpid())]]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("trainin", "there is no channel trainin (did you mean 'training'?): it is taken for a module"),
+        ("airflo", "there is no channel airflo (did you mean 'airflow'?): it is taken for a module"),
+        ("sklearn", "there is no channel sklearn: it is taken for a module"),
+        *((known, None) for known in ("training", "training.model_training", "ml_pipeline", "airflow", "airflow.dag")),
+    ],
+)
+def test_a_name_that_is_no_channel_is_said(name: str, hint: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    """It may be a module that only another process knows, so it is told all the same."""
+    assert taken_for_module(name) == hint
+    assert main(["logs", "level", name, "DEBUG"]) == 0
+    assert (f"note: {hint}\n" in capsys.readouterr().err) == (hint is not None)
+    assert main(["logs", "level", name, "default"]) == 0
+    assert "no channel" not in capsys.readouterr().err
 
 
 def test_processes_that_are_gone_are_forgotten() -> None:

@@ -98,8 +98,8 @@ def test_no_file_is_lost_that_is_rotated_while_the_files_are_found(
     current = write("ml_pipeline.log", line(0, "0"))
     looks = count(1)
 
-    def find(*asked: Any) -> Any:
-        found = find_channels(*asked)
+    def find(*asked: Any, **how: Any) -> Any:
+        found = find_channels(*asked, **how)
         number = next(looks)
         if number in moments:
             old = current.rename(f"{current}.2026-11-20.{number}")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ml_pipeline.errors import InputDataError, UnknownChannelError
 from ml_pipeline.report import _log_follow
 from ml_pipeline.report._log_segments import find_channels
 from ml_pipeline.report.logs import show_logs
@@ -153,10 +154,10 @@ def test_a_file_that_is_rotated_as_following_begins_is_shown_once(
     write("ml_pipeline.log", line(1, "a"))
     looks = 0
 
-    def find(*asked: Any) -> Any:
+    def find(*asked: Any, **how: Any) -> Any:
         nonlocal looks
         looks += 1
-        found = find_channels(*asked)
+        found = find_channels(*asked, **how)
         if looks == moment:
             set_aside(1)
             add(MAIN, line(2, "b"))
@@ -293,3 +294,28 @@ def test_on_a_terminal_it_is_coloured_and_ctrl_c_ends_it_quietly() -> None:
     assert lines[0] == "\x1b[2mtime                        level    logger               message\x1b[0m"
     assert lines[1] == "2026-11-20T10:00:01.000000Z \x1b[31mERROR   \x1b[0m model_trainer        shown"
     assert lines[2:] == ["2026-11-20T10:00:02.000000Z INFO     model_trainer        new"]
+
+
+def test_before_the_first_record_it_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    """It says so, and shows what is written once there is something; a name that is no channel is refused at once."""
+    LOGS.rmdir()
+    steps = [lambda: None, lambda: add(MAIN, line(1, "first")), *[lambda: None] * _LOOKS]
+
+    def pause(_seconds: float) -> None:
+        if not steps:
+            raise KeyboardInterrupt
+        steps.pop(0)()
+
+    with pytest.raises(UnknownChannelError):
+        show_logs(LOGS, ["trainin"], follow=True, pause=pause)
+    assert show_logs(LOGS, follow=True, output="json", pause=pause) == 130
+    captured = capsys.readouterr()
+    assert messages(captured.out) == ["first"]
+    assert captured.err == f"waiting for {LOGS}: nothing has been logged there yet\n"
+
+
+def test_what_is_no_directory_is_not_waited_for(isolated: Path) -> None:
+    """As it would never become one."""
+    (isolated / "file").write_text("", encoding="utf-8")
+    with pytest.raises(InputDataError, match=r"^a log directory must exist to be read \(got '.*/file'\)"):
+        show_logs(isolated / "file", follow=True)
