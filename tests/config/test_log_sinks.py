@@ -113,6 +113,16 @@ def test_formats(form: Any, line: str | None) -> None:
         assert seen == [line]
 
 
+def test_a_template_is_filled_whatever_a_field_holds() -> None:
+    """The time may be cut; a field of the caller's that a format does not fit stands as it is, and no record is lost."""
+    seen: list[str] = []
+    main_logger.add(seen.append, format="{time:.10}|{level!s:>8}|{context[rows]:>4d}|{context[score][a]}|{message}")
+    main_logger.info("fits", extra=log_operation(rows=3, score={"a": 1}))
+    main_logger.info("does not", extra=log_operation(rows=[3], score="high"))
+    today = json.loads((LOGS / "ml_pipeline.log").read_text("utf-8").splitlines()[0])["timestamp"][:10]
+    assert seen == [f"{today}|    INFO|   3|1|fits", f"{today}|    INFO|[3]||does not"]
+
+
 @pytest.mark.parametrize(
     "form", ["json", "text", "{message} {context}", str, logging.Formatter("%(message)s %(api_token)s")]
 )
@@ -414,6 +424,10 @@ def test_sinks_cost_nothing_when_gone() -> None:
 # what is refused
 
 
+_FILLED = "a template must be one that str.format can fill"
+_TIME_REMEDY = "the time is a text in UTC, such as 2026-01-15T09:30:25.123456Z: write {time}, or {time:.19}"
+
+
 async def _coroutine(_: object) -> None:
     await asyncio.sleep(0)
 
@@ -441,6 +455,12 @@ async def _coroutine(_: object) -> None:
         (lambda: main_logger.add("x.log", format="{}"), "a template names the fields of a line (got '')"),
         (lambda: main_logger.add("x.log", format="{message"), "a template must be one that str.format can fill (got '{"),
         (lambda: main_logger.add("x.log", format="{message.x}"), "a template must be one that str.format can fill"),
+        (lambda: main_logger.add("x.log", format="{time:YYYY-MM-DD HH:mm:ss.SSS} | {level} | {message}"),
+         f"{_FILLED} (got '{{time:YYYY-MM-DD HH:mm:ss.SSS}}'); {_TIME_REMEDY}"),
+        (lambda: main_logger.add("x.log", format="{timestamp:%H:%M}"), "a template must be one that str.format can fill"),
+        (lambda: main_logger.add("x.log", format="{message} {level:d}"),
+         "a template must be one that str.format can fill (got '{level:d}'); Unknown format code 'd' for object of type"),
+        (lambda: main_logger.add("x.log", format="{message:.f}"), "a template must be one that str.format can fill (got '{"),
         (lambda: main_logger.add("x.log", format="{line:%Q}"), "a template must be one that str.format can fill"),
         (lambda: audit_logger.add("x.log"), "the audit trail goes to its own file alone (got 'ml_pipeline.audit'); add"),
     ],
