@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from ml_pipeline.config._channels import ROOT
@@ -30,6 +31,7 @@ class Capture:
         self._logger = logger
         self._handler = _Foreign(write)
         self._hooks: tuple[Any, Any] | None = None
+        self._captures_warnings = False
 
     @property
     def handler(self) -> logging.Handler:
@@ -42,7 +44,9 @@ class Capture:
             return
         self._hooks = (sys.excepthook, threading.excepthook)
         logging.getLogger().addHandler(self._handler)
+        before = warnings.showwarning
         logging.captureWarnings(capture=True)
+        self._captures_warnings = warnings.showwarning is not before  # otherwise the program had asked for it itself
         sys.excepthook = self._uncaught
         threading.excepthook = self._uncaught_in_thread
 
@@ -53,7 +57,8 @@ class Capture:
         before, before_in_threads = self._hooks
         self._hooks = None
         logging.getLogger().removeHandler(self._handler)
-        logging.captureWarnings(capture=False)
+        if self._captures_warnings:
+            logging.captureWarnings(capture=False)
         if sys.excepthook == self._uncaught:
             sys.excepthook = before
         if threading.excepthook == self._uncaught_in_thread:
