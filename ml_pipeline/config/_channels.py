@@ -12,14 +12,15 @@ from ml_pipeline.errors import UnknownChannelError, closest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CHANNELS", "ROOT", "Channel", "LoggerNames", "channel_path"]
+__all__ = ["CHANNELS", "OPEN_ENDED", "ROOT", "Channel", "LoggerNames", "channel_path"]
 
 ROOT: Final = "ml_pipeline"
 """The logger at the top, and the channel of every record that has no other."""
 
 AUDIT: Final = "audit"
 ERRORS: Final = "errors"
-_OPEN_ENDED: Final = "airflow"
+OPEN_ENDED: Final = "airflow"
+"""The folder, and the beginning of a key, with one file a DAG."""
 _MOST_NAMES: Final = 10_000
 _DAG_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
@@ -85,9 +86,9 @@ def channel_path(key: str) -> str:
     if key in CHANNELS:
         return CHANNELS[key].path
     head, _, dag_id = key.partition(".")
-    if head == _OPEN_ENDED and dag_id:
+    if head == OPEN_ENDED and dag_id:
         if _DAG_ID.fullmatch(dag_id) and ".." not in dag_id:
-            return f"{_OPEN_ENDED}/{dag_id}.log"
+            return f"{OPEN_ENDED}/{dag_id}.log"
         raise UnknownChannelError(
             "a DAG id in a channel must be up to 200 letters, digits, '_', '-' and single dots", dag_id, "rename it"
         )
@@ -150,7 +151,7 @@ def _taken_apart(below: str) -> tuple[str, str]:
     first, _, rest = below.partition(".")
     second, _, shown = rest.partition(".")
     channel = f"{first}.{second}"
-    if channel in CHANNELS or (first == _OPEN_ENDED and _DAG_ID.fullmatch(second)):
+    if channel in CHANNELS or (first == OPEN_ENDED and _DAG_ID.fullmatch(second)):
         return channel, shown or second
     if first in CHANNELS and first != ROOT:
         return first, rest or first

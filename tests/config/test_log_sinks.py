@@ -324,6 +324,48 @@ def test_a_sink_that_logs_ends() -> None:
     assert _runtime.tally.log_records_dropped["recursion"] > 0
 
 
+def test_a_sink_that_waits_for_a_thread_that_logs() -> None:
+    """The thread's records are dropped there and counted, the first after a while; they stand in our files."""
+    ml_pipeline.configure(strict=False, log_slow_seconds=0.05)
+    seen: list[str] = []
+
+    def joining(message: Message) -> None:
+        if message == "joins":
+            thread = threading.Thread(target=lambda: [main_logger.info("of the thread") for _ in range(50)])
+            thread.start()
+            thread.join(30)
+            assert not thread.is_alive()
+        seen.append(message)
+
+    main_logger.add(joining, format="{message}")
+    main_logger.info("joins")
+    main_logger.info("after")
+    assert seen == ["joins", "after"]
+    assert _messages() == ["joins", *["of the thread"] * 50, "after"]
+    assert _runtime.tally.log_records_dropped == {"TimeoutError": 50}
+
+
+def test_what_is_said_of_a_sink_that_keeps_others_waiting(capsys: pytest.CaptureFixture[str]) -> None:
+    """The rule, how long, and what to do."""
+    ml_pipeline.configure(strict=False, log_slow_seconds=0.05)
+    is_inside, is_over = threading.Event(), threading.Event()
+
+    def slow(_: object) -> None:
+        is_inside.set()
+        is_over.wait(30)
+
+    main_logger.add(slow)
+    first = threading.Thread(target=lambda: main_logger.info("first"))
+    first.start()
+    assert is_inside.wait(30)
+    main_logger.info("second")
+    said = capsys.readouterr().err
+    assert "a sink must let other threads have their turn (got none in 0.05 s); in it, wait for no thread " in said
+    assert "that logs, and put what takes long in a queue" in said
+    is_over.set()
+    first.join(30)
+
+
 def test_remove_while_others_write() -> None:
     """No line is torn, nothing is written after remove has returned, and nothing raises."""
     ending = threading.Event()
@@ -444,6 +486,13 @@ async def _coroutine(_: object) -> None:
         (lambda: main_logger.add(LOGS / "audit.log"), "a sink must not write to the file of a channel"),
         (lambda: main_logger.add(LOGS / "audit.head"), "a sink must not write to the file of a channel"),
         (lambda: main_logger.add("ml_pipeline/logs/../logs/errors.log"), "a sink must not write to the file of a channel"),
+        (lambda: main_logger.add(LOGS / "airflow/a.log"), "a sink must not write to the file of a channel"),
+        (lambda: main_logger.add(LOGS / "airflow/a.log.2026-01-01.1"), "a sink must not write to the file of a channel"),
+        (lambda: main_logger.add(LOGS / "alerts.json"), "a sink must not write to the file of a channel"),
+        (lambda: main_logger.add(LOGS / ".rotation.lock"), "a sink must not write to the file of a channel"),
+        (lambda: main_logger.add("\x00"), "the path of a sink must be one that a file can have (got '\\x00'); embedded"),
+        (lambda: main_logger.add("a{time}.log"), "the path of a sink has no placeholders (got 'a{time}.log'); with rot"),
+        (lambda: main_logger.add("{time:YYYY}/a.log"), "the path of a sink has no placeholders (got '{time:YYYY}/a.log')"),
         (lambda: main_logger.add("x.log", level="LOUD"), "a level must be a number or the name of one (got 'LOUD')"),
         (lambda: main_logger.add("x.log", rotation="soon"), "a rotation must be a size, a period, a time of day"),
         (lambda: main_logger.add("x.log", retention="1 day"), "retention needs a rotation (got '1 day'); give both"),
