@@ -14,8 +14,10 @@ import re
 from collections import deque
 from collections.abc import ItemsView, Mapping
 from collections.abc import Set as AbstractSet
+from decimal import Decimal
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from uuid import UUID
 
 import orjson
 
@@ -47,6 +49,8 @@ _SEARCHED: Final = "searched"
 _HIDDEN: Final = "hidden"
 _UNSAFE_IN_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNSAFE_IN_JSON: Final = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
+_IDS_AND_AMOUNTS: Final = (UUID, Decimal)
+"""Types whose ``str`` is what one searches for; their ``repr`` would put a name around it."""
 _CHANGED_BY_OTHERS: Final = (dict, set, frozenset, deque)
 _class_name: Final = type.__dict__["__name__"].__get__  # what a metaclass says instead may raise
 
@@ -89,8 +93,8 @@ def to_plain(value: object, redaction: Redaction | None = None, exempt: Exempt =
     Args:
         value: Anything. NaN and infinities become the texts ``NaN``, ``Infinity``, ``-Infinity``, because JSON has no
             number for them and ``null`` would say that nothing was measured. Arrays of more than 32 elements become
-            their type and shape. What no rule covers becomes its ``repr``. Of two keys that come out as the same
-            text, as 1 and ``"1"`` do, the later gets its position: ``1 (2)``.
+            their type and shape; a `UUID` or `Decimal`, its ``str``; what no rule covers, its ``repr``. Of two keys
+            that come out as the same text, as 1 and ``"1"`` do, the later gets its position: ``1 (2)``.
         redaction: What to hide; None hides nothing. Below a hidden name every text is `REDACTED`, at any depth, and
             whatever would have become a text; numbers stay, and so do names. Its patterns are searched for in texts
             and in names, but not below ``user_id``. With one, any sequence, namespace, attrs class and pydantic
@@ -357,6 +361,8 @@ _RULES: Final[tuple[tuple[Any, Any], ...]] = (
 
 
 def _printed(value: object, how: Any = repr) -> str:
+    if type(value) in _IDS_AND_AMOUNTS:  # exactly: what else a class of one's own says may be hostile
+        how = str
     text, broken = attempt(how, value)
     if broken is None:
         return str.__str__(text)

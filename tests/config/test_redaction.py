@@ -8,8 +8,10 @@ import json
 import re
 import string
 import tempfile
+import uuid
 from argparse import Namespace
 from collections import UserList, UserString, deque
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -178,6 +180,7 @@ class Login:
 def test_what_becomes_a_text_is_a_text() -> None:
     """Bytes, paths, moments, objects; what stays a number stays."""
     values = [b"x", Path("x"), Login("ann", "x"), {"deep": [("x", 1)]}, object(), 2**70, ValueError("x")]
+    assert to_plain({"token": [uuid.UUID(int=7), Decimal("1.5")]}, Redaction()) == {"token": [REDACTED, REDACTED]}
     for value in values:
         told = json.dumps(to_plain({"token": value}, Redaction()))
         assert "x" not in told.replace("0x", "")
