@@ -9,9 +9,11 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ml_pipeline.config._channels import ROOT
+from ml_pipeline.config._log_catch import log_at, place_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
 __all__ = ["Capture"]
 
@@ -66,15 +68,23 @@ class Capture:
 
     def _uncaught(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
         if issubclass(kind, Exception):
-            self._logger.critical("Uncaught exception", exc_info=(kind, error, trace))
+            self._tell("Uncaught exception", kind, error, trace)
         (self._hooks[0] if self._hooks else sys.__excepthook__)(kind, error, trace)
 
     def _uncaught_in_thread(self, arguments: threading.ExceptHookArgs) -> None:
         if issubclass(arguments.exc_type, Exception) and arguments.exc_value is not None:
             name = arguments.thread.name if arguments.thread else "a thread"
-            caught = (arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
-            self._logger.critical(f"Uncaught exception in {name}", exc_info=caught)
+            self._tell(
+                f"Uncaught exception in {name}", arguments.exc_type, arguments.exc_value, arguments.exc_traceback
+            )
         (self._hooks[1] if self._hooks else threading.__excepthook__)(arguments)
+
+    def _tell(self, message: str, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        raised = trace
+        while raised is not None and raised.tb_next is not None:
+            raised = raised.tb_next
+        if self._logger.isEnabledFor(logging.CRITICAL):
+            log_at(self._logger, logging.CRITICAL, message, place_in(raised), exc_info=(kind, error, trace))
 
 
 class _Foreign(logging.Handler):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
-from ml_pipeline.config._log_catch import Catch, told_with_values
+from ml_pipeline.config._log_catch import Catch, log_at, told_with_values
 from ml_pipeline.config._log_fast import LOGGING_FILE
 from ml_pipeline.config._log_format import EXTRA_KEY, plain_text
 from ml_pipeline.config._log_sampling import LIMITS, judge_limit
@@ -95,6 +95,10 @@ class View(Adapter):
         kwargs["extra"] = {EXTRA_KEY: given, **raw}
         return msg, kwargs
 
+    def passes(self, level: int, place: tuple[str, int] | None) -> bool:  # noqa: ARG002 - of those that choose
+        """Say whether a record of this level and file and line is written."""
+        return True
+
     def _patched(self, patch: Callable[[dict[str, Any]], object], msg: Any, given: dict[str, Any]) -> Any:
         fields = {"message": msg, **given, "context": dict(given["context"])}
         with _runtime.guard("log_patch"):
@@ -118,7 +122,7 @@ class ChoosingView(View):
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         """Log at a level; see `logging.LoggerAdapter.log`."""
-        if not self.isEnabledFor(level) or not self._passes(level):
+        if not self.isEnabledFor(level) or not self.passes(level, None):
             return
         if self._lazy:
             args = tuple(map(_computed, args))
@@ -127,21 +131,42 @@ class ChoosingView(View):
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         self.logger.log(level, msg, *args, **kwargs)
 
-    def _passes(self, level: int) -> bool:
+    def passes(self, level: int, place: tuple[str, int] | None) -> bool:
+        """See `View.passes`; the place of a log call that is on the stack is looked for there."""
         if self._limit is None:
             return True
         frame: FrameType | None = sys._getframe(2)
         while frame is not None and frame.f_code.co_filename == LOGGING_FILE:
             frame = frame.f_back
-        where = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+        where = place or (("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno))
         return LIMITS.get().of(*self._limit).passes((self.logger.name, *where, level))
 
 
 def caught(logger: logging.Logger | View, exception: Any, options: dict[str, Any]) -> Any:
     """Make what ``catch`` returns: a block and decorator, or the decorated function where it was given one."""
+    log = functools.partial(_log, logger)
     if callable(exception) and not isinstance(exception, type):
-        return Catch(logger.log, **options)(exception)
-    return Catch(logger.log, exception, **options)
+        return Catch(log, **options)(exception)
+    return Catch(log, exception, **options)
+
+
+def _log(
+    logger: logging.Logger | View,
+    level: int,
+    message: str,
+    *,
+    place: tuple[str, int, str] | None,
+    stacklevel: int,
+    **given: Any,
+) -> None:
+    """Log as from a caller on the stack, or from a place that is not there, such as that of a coroutine of a task."""
+    if place is None:
+        logger.log(level, message, stacklevel=stacklevel + 1, **given)
+        return
+    view = logger if isinstance(logger, View) else View(logger, {})
+    if view.isEnabledFor(level) and view.passes(level, place[:2]):
+        message, kwargs = view.process(message, given)
+        log_at(view.logger, level, message, place, exc_info=kwargs["exc_info"], extra=kwargs["extra"])
 
 
 class Contextualized:

@@ -117,3 +117,6 @@ def test_an_uncaught_exception_is_logged_and_still_shown(isolated: Path) -> None
     assert "nobody caught me" in done.stderr
     told = {line["message"]: line["exception"]["type"] for line in _lines("errors.log")}
     assert told == {"Uncaught exception in loader": "KeyError", "Uncaught exception": "ValueError"}
+    assert [(line["file"], line["line"], line["function"]) for line in _lines("errors.log")] == [
+        ("<string>", 4, "<lambda>"), ("<string>", 5, "<module>")
+    ]  # fmt: skip
