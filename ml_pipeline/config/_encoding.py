@@ -42,6 +42,8 @@ MAX_VALUES: Final = 20_000
 
 _LARGEST_INTEGER: Final = 2**53
 _MOST_BITS: Final = 8_192
+_MOST_SEARCHED_FOR: Final = 200
+"""Texts that names hide, in what the class of a value says of it."""
 _SHOWN_ELEMENTS: Final = 32
 _CUT: Final = "…"
 _AS_THEY_ARE: Final = "as they are"
@@ -146,8 +148,7 @@ class _Plain:
         self._parents: set[int] = set()
         self._redaction = redaction
         self._exempt = exempt
-        self._hid: set[str] | None = None
-        """The texts hidden so far, where they must not stand in another text either."""
+        self._hid: set[str] | None = None  # the texts hidden so far, where they must not stand in another text either
         self._texts = _SEARCHED if redaction is not None and redaction.patterned else _AS_THEY_ARE
 
     def convert(self, value: object, depth: int) -> Any:
@@ -270,11 +271,18 @@ class _Plain:
         hid, self._hid, self._characters = self._hid, around, characters
         for each in hid:
             self._notes(each)
-        if _CUT in hid:  # not all of them are known
-            return self._text(f"<{_class_name(type(value))}: {_CUT}>")
         forms = sorted({form for each in hid for form in (each, repr(each)[1:-1]) if form}, key=len, reverse=True)
+        if _CUT in hid or len(forms) > _MOST_SEARCHED_FOR:  # not all of them are known, or it would take long
+            return self._text(f"<{_class_name(type(value))}: {_CUT}>")
         text = _printed(value)
-        return self._text(re.sub("|".join(map(re.escape, forms)), REDACTED, text) if forms else text)
+        if not forms:
+            return self._text(text)
+        most = MAX_CHARACTERS + LONGEST_MATCH
+        shown = re.sub("|".join(map(re.escape, forms)), REDACTED, text[:most])
+        if len(text) <= most:
+            return self._text(shown)
+        longest = len(forms[0])  # so much at the end may be half of one
+        return self._text(shown[:-longest], len(text) - most + longest)
 
     def _notes(self, hidden: str) -> None:
         if self._hid is not None:

@@ -339,6 +339,18 @@ def test_what_cannot_be_searched_for_is_not_told() -> None:
     assert to_plain(_Cyclic(None), PLAIN) == "in own words"
 
 
+def test_the_repr_of_a_class_is_bounded() -> None:
+    """In length, where half a hidden text is one too, and in how much is searched for."""
+    secret = "hunter2" * 500
+    assert "hunter2" not in to_plain(Masking("h", "1", secret, told=secret * 100 + "x" * 10_000_000), PLAIN)
+    long = Masking("h", "1", "hunter2", told="hunter2 told " * 100_000)
+    assert REDACTED in to_plain(long, PLAIN)
+    assert "hunter2" not in to_plain(long, PLAIN)
+    assert len(to_plain(long, PLAIN)) < MAX_CHARACTERS + 100
+    many = [f"word {number}" for number in range(1_000)]
+    assert to_plain(Masking("h", "1", many, told=repr(many) * 1_000), PLAIN) == "<Masking: …>"
+
+
 def test_the_repr_of_attrs_and_pydantic_classes_likewise() -> None:
     """Generated ones show the fields; one that somebody wrote stands for the value."""
     attrs = pytest.importorskip("attrs")
