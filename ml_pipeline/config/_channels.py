@@ -12,7 +12,7 @@ from ml_pipeline.errors import UnknownChannelError, closest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CHANNELS", "ROOT", "Channel", "LoggerNames", "channel_path"]
+__all__ = ["CHANNELS", "OPEN_ENDED", "ROOT", "Channel", "LoggerNames", "channel_path"]
 
 ROOT: Final = "ml_pipeline"
 """The logger at the top, and the channel of every record that has no other."""
@@ -20,6 +20,7 @@ ROOT: Final = "ml_pipeline"
 AUDIT: Final = "audit"
 ERRORS: Final = "errors"
 OPEN_ENDED: Final = "airflow"
+"""The folder, and the beginning of a key, with one file a DAG."""
 _MOST_NAMES: Final = 10_000
 _DAG_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 

@@ -11,24 +11,22 @@ import enum
 import itertools
 import math
 import re
-import sys
-from collections import UserString, deque
-from collections.abc import ItemsView, Mapping, Sequence, ValuesView
+from collections import deque
+from collections.abc import ItemsView, Mapping
 from collections.abc import Set as AbstractSet
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import PurePath
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from uuid import UUID
 
 import orjson
 
 from ml_pipeline._runtime import attempt
-from ml_pipeline.config._fields import of_attrs_or_pydantic, of_dataclass
+from ml_pipeline.config._fields import Fields, Row, has_own_repr, inside, names_in, of_dataclass, rows
 from ml_pipeline.config._redaction import LONGEST_MATCH, REDACTED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ml_pipeline.config._redaction import Redaction
 
 __all__ = ["dumps", "encode", "one_line", "rfc3339", "to_plain"]
@@ -46,6 +44,8 @@ MAX_VALUES: Final = 20_000
 _A_SECOND: Final = 1_000_000
 _LARGEST_INTEGER: Final = 2**53
 _MOST_BITS: Final = 8_192
+_MOST_SEARCHED_FOR: Final = 200
+"""Texts that names hide, in what the class of a value says of it."""
 _SHOWN_ELEMENTS: Final = 32
 _CUT: Final = "…"
 _AS_THEY_ARE: Final = "as they are"
@@ -53,9 +53,9 @@ _SEARCHED: Final = "searched"
 _HIDDEN: Final = "hidden"
 _UNSAFE_IN_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNSAFE_IN_JSON: Final = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
+_IDS_AND_AMOUNTS: Final = (UUID, Decimal)
+"""Types whose ``str`` is what one searches for; their ``repr`` would put a name around it."""
 _CHANGED_BY_OTHERS: Final = (dict, set, frozenset, deque)
-_NO_ARRAYS: Final = (str, bytes, bytearray, memoryview, range, UserString)
-"""Sequences that are read as a whole."""
 _class_name: Final = type.__dict__["__name__"].__get__  # what a metaclass says instead may raise
 
 
@@ -97,12 +97,15 @@ def to_plain(value: object, redaction: Redaction | None = None, exempt: Exempt =
     Args:
         value: Anything. NaN and infinities become the texts ``NaN``, ``Infinity``, ``-Infinity``, because JSON has no
             number for them and ``null`` would say that nothing was measured. Arrays of more than 32 elements become
-            their type and shape. What no rule covers becomes its ``repr``. Of two keys that come out as the same
-            text, as 1 and ``"1"`` do, the later gets its position: ``1 (2)``.
+            their type and shape; a `UUID` or `Decimal`, its ``str``; what no rule covers, its ``repr``. Of two keys
+            that come out as the same text, as 1 and ``"1"`` do, the later gets its position: ``1 (2)``.
         redaction: What to hide; None hides nothing. Below a hidden name every text is `REDACTED`, at any depth, and
             whatever would have become a text; numbers stay, and so do names. Its patterns are searched for in texts
             and in names, but not below ``user_id``. With one, any sequence, namespace, attrs class and pydantic
-            model is looked into; without one they become their ``repr``, as what no rule covers.
+            model is looked into; without one they become their ``repr``, as what no rule covers. With one, dataclasses
+            and those classes are told by the fields that their ``repr`` shows (``repr=False`` leaves one out); where
+            somebody wrote the ``__repr__`` of the class, which may mask more, by its text, in which `REDACTED` stands
+            for whatever the names of the fields hide.
         exempt: Names whose texts are left alone, by depth. With any, the outermost names are fixed ones, which hide
             nothing and are not searched.
 
@@ -148,7 +151,7 @@ def _to_the_second(seconds: int) -> str:
 class _Plain:
     """One conversion, how much of its allowance is left, and what is done with the texts where it stands."""
 
-    __slots__ = ("_characters", "_exempt", "_parents", "_redaction", "_texts", "_values")
+    __slots__ = ("_characters", "_exempt", "_hid", "_parents", "_redaction", "_texts", "_values")
 
     def __init__(self, redaction: Redaction | None, exempt: Exempt) -> None:
         self._characters = MAX_TOTAL_CHARACTERS
@@ -156,6 +159,7 @@ class _Plain:
         self._parents: set[int] = set()
         self._redaction = redaction
         self._exempt = exempt
+        self._hid: set[str] | None = None  # the texts hidden so far, where they must not stand in another text either
         self._texts = _SEARCHED if redaction is not None and redaction.patterned else _AS_THEY_ARE
 
     def convert(self, value: object, depth: int) -> Any:
@@ -181,7 +185,10 @@ class _Plain:
         return self._scalar(value, depth)
 
     def _container(self, value: Any, depth: int, identity: int) -> Any:
-        if depth >= MAX_DEPTH or self._values <= 0 or identity in self._parents:
+        if identity in self._parents:
+            return _CUT
+        if depth >= MAX_DEPTH or self._values <= 0:
+            self._notes(_CUT)
             return _CUT
         self._parents.add(identity)
         is_object = type(value) is dict or isinstance(value, Mapping)
@@ -228,7 +235,7 @@ class _Plain:
 
     def _fill_array(self, plain: list[Any], value: Any, depth: int) -> None:
         redaction = self._redaction
-        names = () if redaction is None or type(value) is list else _names_in(value)
+        names = () if redaction is None or type(value) is list else names_in(value)
         pairs = redaction is not None and isinstance(value, ItemsView)
         for index, item in enumerate(_snapshot(value, value)):
             if index >= MAX_ITEMS or self._values <= 0:
@@ -236,7 +243,7 @@ class _Plain:
                 return
             if pairs:
                 key, _ = item
-                plain.append(self.convert(_Row(item, ("", key)), depth + 1))
+                plain.append(self.convert(Row(item, ("", key)), depth + 1))
             elif redaction is not None and index < len(names) and redaction.hides(_key(names[index])):
                 plain.append(self._hidden(item, depth + 1))
             else:
@@ -257,27 +264,57 @@ class _Plain:
             most = MAX_CHARACTERS + (LONGEST_MATCH if self._texts is _SEARCHED else 0)
             shown = bytes(value[:most]).decode("utf-8", "backslashreplace")
             return self._text(shown, max(len(value) - most, 0))
-        fields = of_dataclass(value)
-        if fields is not None:
-            return self._container(fields, depth, id(value))
-        if hasattr(value, "shape") and (hasattr(value, "dtype") or hasattr(value, "dtypes")):
+        fields = of_dataclass(value, shown_only=self._redaction is not None)
+        if fields is None and hasattr(value, "shape") and (hasattr(value, "dtype") or hasattr(value, "dtypes")):
             return self._table(value, depth)
-        inside = None if self._redaction is None else _inside(value)  # without one: ids are made of it, and must stay
-        return self._text(_printed(value)) if inside is None else self._container(inside, depth, id(value))
+        within: Any = fields
+        if self._redaction is not None:  # without one: ids are made of it, and must stay
+            within = inside(value) if fields is None else fields
+            if isinstance(within, Fields) and has_own_repr(type(value)):
+                return self._in_own_words(value, within, depth)
+        return self._text(_printed(value)) if within is None else self._container(within, depth, id(value))
+
+    def _in_own_words(self, value: Any, fields: Fields, depth: int) -> Any:
+        """The ``repr`` of its class, without the texts that the names of its fields hide."""
+        around, self._hid = self._hid, set()
+        characters = self._characters
+        self._container(fields, depth, id(value))
+        hid, self._hid, self._characters = self._hid, around, characters
+        for each in hid:
+            self._notes(each)
+        forms = sorted({form for each in hid for form in (each, repr(each)[1:-1]) if form}, key=len, reverse=True)
+        if _CUT in hid or len(forms) > _MOST_SEARCHED_FOR:  # not all of them are known, or it would take long
+            return self._text(f"<{_class_name(type(value))}: {_CUT}>")
+        text = _printed(value)
+        if not forms:
+            return self._text(text)
+        most = MAX_CHARACTERS + LONGEST_MATCH
+        shown = re.sub("|".join(map(re.escape, forms)), REDACTED, text[:most])
+        if len(text) <= most:
+            return self._text(shown)
+        longest = len(forms[0])  # so much at the end may be half of one
+        return self._text(shown[:-longest], len(text) - most + longest)
+
+    def _notes(self, hidden: str) -> None:
+        if self._hid is not None:
+            self._hid.add(hidden)
 
     def _table(self, value: Any, depth: int) -> Any:
-        plain, redaction = _array(value), self._redaction
-        if type(plain) is not list or redaction is None:
+        plain: Any = _array(value)
+        redaction = self._redaction
+        if redaction is None or type(plain) not in (list, tuple):
             return self.convert(plain, depth)
         kind = type(value)
-        fields = getattr(getattr(value, "dtype", None), "names", None) or ()
-        own = (value.name,) if hasattr(kind, "name") else ()
-        if any(redaction.hides(_key(name)) for name in (*own, *fields)):  # of all of it, or of a field of its rows
+        if hasattr(kind, "name") and redaction.hides(_key(value.name)):
             return self._hidden(plain, depth)
-        return self.convert(_Row(plain, tuple(value.index) if hasattr(kind, "index") else ()), depth)
+        if hasattr(kind, "dtype") and getattr(value.dtype, "names", None):
+            return self.convert(rows(plain, value.dtype), depth)
+        named = type(plain) is list and hasattr(kind, "index")
+        return self.convert(Row(plain, tuple(value.index)) if named else plain, depth)
 
     def _text(self, text: str, unseen: int = 0) -> str:
         if self._texts is _HIDDEN:
+            self._notes(text)
             text, unseen = REDACTED, 0
         room = min(MAX_CHARACTERS, max(self._characters, 0))
         more = max(len(text) - room, 0) + unseen
@@ -291,34 +328,6 @@ class _Plain:
         if not text.isascii():
             text = text.encode("utf-8", "backslashreplace").decode("utf-8")
         return text
-
-
-class _Row(list[Any]):
-    """Items with their names, as a named tuple has them."""
-
-    __slots__ = ("names",)
-
-    def __init__(self, items: Iterable[Any], names: tuple[Any, ...]) -> None:
-        super().__init__(items)
-        self.names = names
-
-
-def _names_in(value: object) -> tuple[Any, ...]:
-    if isinstance(value, _Row):
-        return value.names
-    names = getattr(type(value), "_fields", ()) if isinstance(value, tuple) else ()
-    return names if type(names) is tuple else ()
-
-
-def _inside(value: object) -> Any:
-    """Return what lies in a value that has no form of its own, or None; its ``repr`` would tell what is hidden."""
-    argparse = sys.modules.get("argparse")  # where nobody imported it there are no values of its
-    if isinstance(value, SimpleNamespace) or (argparse is not None and isinstance(value, argparse.Namespace)):
-        return vars(value)
-    fields = of_attrs_or_pydantic(value)
-    if fields is not None:
-        return fields
-    return value if isinstance(value, (ValuesView, Sequence)) and not isinstance(value, _NO_ARRAYS) else None
 
 
 def _key(value: object) -> str:
@@ -371,6 +380,8 @@ _RULES: Final[tuple[tuple[Any, Any], ...]] = (
 
 
 def _printed(value: object, how: Any = repr) -> str:
+    if type(value) in _IDS_AND_AMOUNTS:  # exactly: what else a class of one's own says may be hostile
+        how = str
     text, broken = attempt(how, value)
     if broken is None:
         return str.__str__(text)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from ml_pipeline.config._channels import ROOT
+from ml_pipeline.config._log_catch import log_at, place_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
 __all__ = ["Capture"]
 
@@ -30,6 +33,7 @@ class Capture:
         self._logger = logger
         self._handler = _Foreign(write)
         self._hooks: tuple[Any, Any] | None = None
+        self._captures_warnings = False
 
     @property
     def handler(self) -> logging.Handler:
@@ -42,7 +46,9 @@ class Capture:
             return
         self._hooks = (sys.excepthook, threading.excepthook)
         logging.getLogger().addHandler(self._handler)
+        before = warnings.showwarning
         logging.captureWarnings(capture=True)
+        self._captures_warnings = warnings.showwarning is not before  # otherwise the program had asked for it itself
         sys.excepthook = self._uncaught
         threading.excepthook = self._uncaught_in_thread
 
@@ -53,7 +59,8 @@ class Capture:
         before, before_in_threads = self._hooks
         self._hooks = None
         logging.getLogger().removeHandler(self._handler)
-        logging.captureWarnings(capture=False)
+        if self._captures_warnings:
+            logging.captureWarnings(capture=False)
         if sys.excepthook == self._uncaught:
             sys.excepthook = before
         if threading.excepthook == self._uncaught_in_thread:
@@ -61,15 +68,23 @@ class Capture:
 
     def _uncaught(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
         if issubclass(kind, Exception):
-            self._logger.critical("Uncaught exception", exc_info=(kind, error, trace))
+            self._tell("Uncaught exception", kind, error, trace)
         (self._hooks[0] if self._hooks else sys.__excepthook__)(kind, error, trace)
 
     def _uncaught_in_thread(self, arguments: threading.ExceptHookArgs) -> None:
         if issubclass(arguments.exc_type, Exception) and arguments.exc_value is not None:
             name = arguments.thread.name if arguments.thread else "a thread"
-            caught = (arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
-            self._logger.critical(f"Uncaught exception in {name}", exc_info=caught)
+            self._tell(
+                f"Uncaught exception in {name}", arguments.exc_type, arguments.exc_value, arguments.exc_traceback
+            )
         (self._hooks[1] if self._hooks else threading.__excepthook__)(arguments)
+
+    def _tell(self, message: str, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        raised = trace
+        while raised is not None and raised.tb_next is not None:
+            raised = raised.tb_next
+        if self._logger.isEnabledFor(logging.CRITICAL):
+            log_at(self._logger, logging.CRITICAL, message, place_in(raised), exc_info=(kind, error, trace))
 
 
 class _Foreign(logging.Handler):

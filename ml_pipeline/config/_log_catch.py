@@ -10,6 +10,7 @@ import copy
 import functools
 import inspect
 import logging
+import sys
 import traceback
 from contextlib import aclosing
 from types import FunctionType, ModuleType
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType, TracebackType
 
-__all__ = ["Catch", "exception_text", "level_number", "told_with_values"]
+__all__ = ["Catch", "exception_text", "level_number", "log_at", "place_in", "told_with_values"]
 
 _MOST_FRAMES: Final = 20
 """Of one exception; those nearest to where it was raised."""
@@ -38,6 +39,8 @@ _MOST_CHARACTERS: Final = 200
 _UNTOLD: Final = (ModuleType, type, FunctionType, type(len))
 _FRAMES_TO_BLOCK: Final = 3
 """From the log call to the block that was left; one more to the caller of a decorated function."""
+_RUNNERS: Final = frozenset({"asyncio", "concurrent", "threading"})
+"""Whose calls of a function say nothing of who wanted it."""
 _OUR_FILE: Final = (lambda: None).__code__.co_filename
 
 
@@ -47,7 +50,8 @@ class Catch:
     Stateless, so that one object serves any number of threads, tasks and nested calls.
 
     Args:
-        log: Logs at a level: level, message, and the keyword arguments of a log call.
+        log: Logs at a level: level, message, the keyword arguments of a log call, and ``place``: file, line and
+            function, where those of a caller would say nothing.
         exception: What is caught.
         level: Of the record.
         reraise: Whether the exception goes on all the same.
@@ -175,6 +179,7 @@ class Catch:
             exc_info=(type(error), error, trace),
             extra=told_with_values(error, trace),
             stacklevel=_FRAMES_TO_BLOCK + bool(self._name),
+            place=place_in(_past_ours(trace)) if self._name and _is_run(sys._getframe(_FRAMES_TO_BLOCK)) else None,
         )
 
 
@@ -191,6 +196,36 @@ def told_with_values(
     told = {"type": type(error).__name__, "message": message_of(error), "stacktrace": exception_text(error, trace)}
     about = {"operation": None, "user_id": None, "context": {}, **(given or {})}
     return {EXTRA_KEY: {**about, "exception": told}}
+
+
+def log_at(
+    logger: logging.Logger,
+    level: int,
+    message: str,
+    place: tuple[str, int, str],
+    *,
+    exc_info: Any,
+    extra: Mapping[str, object] | None = None,
+) -> None:
+    """Log as from a place that is on no stack.
+
+    Args:
+        logger: The logger, which is enabled for the level.
+        level: The level.
+        message: The message.
+        place: File, line and function.
+        exc_info: The exception.
+        extra: As a log call takes it.
+    """
+    file, line, function = place
+    logger.handle(logger.makeRecord(logger.name, level, file, line, message, (), exc_info, function, extra))
+
+
+def place_in(trace: TracebackType | None) -> tuple[str, int, str]:
+    """Return the file, line and function of a traceback's first frame; nowhere without one."""
+    if trace is None:
+        return "", 0, ""
+    return trace.tb_frame.f_code.co_filename, trace.tb_lineno, trace.tb_frame.f_code.co_name
 
 
 def exception_text(error: BaseException, trace: TracebackType | None = None) -> str:
@@ -237,8 +272,7 @@ def _exceptions(given: Any) -> tuple[type[BaseException], ...]:
 
 
 def _formatted(error: BaseException, trace: TracebackType | None) -> str:
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == _OUR_FILE:
-        trace = trace.tb_next  # the function around the one that was decorated
+    trace = _past_ours(trace)
     told = traceback.TracebackException(type(error), error, trace)
     summaries: list[traceback.FrameSummary] = []
     values: list[dict[str, object]] = []
@@ -251,6 +285,17 @@ def _formatted(error: BaseException, trace: TracebackType | None) -> str:
     for summary, shown in zip(summaries, to_plain(values[: _MOST_FRAMES * 2], current()), strict=False):
         summary.locals = {name: _short(value) for name, value in shown.items()} if isinstance(shown, dict) else None
     return current().text("".join(told.format()))
+
+
+def _past_ours(trace: TracebackType | None) -> TracebackType | None:
+    """What is left of a traceback without the functions around those that were decorated."""
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == _OUR_FILE:
+        trace = trace.tb_next
+    return trace
+
+
+def _is_run(caller: FrameType) -> bool:
+    return str(caller.f_globals.get("__name__")).partition(".")[0] in _RUNNERS
 
 
 def _chained(

@@ -37,7 +37,9 @@ class Extras(logging.Logger):
 
         Args:
             sink: A path, opened at the first record; a function, which is given a text with the fields in its
-                ``record``; or an object with ``write``. A handler of one's own is for `logging.Logger.addHandler`.
+                ``record``; or an object with ``write``. It is called for one record at a time; a record of another
+                thread waits for its turn up to ``LOG_SLOW_SECONDS``, then it is dropped here and counted. A handler of
+                one's own is for `logging.Logger.addHandler`.
             level: The least level, beside that of the logger.
             filter: Which records: a channel, logger or module by name, a function of the ``LogRecord``, or a
                 `logging.Filter`.

@@ -195,9 +195,10 @@ def judge_limit(per_second: object, every: object) -> None:
     """
     if per_second is None and every is None:
         raise SettingsError("a limit needs a rate or a ratio", remedy="as in per_second=5, or every=100")
-    if per_second is not None and not (isinstance(per_second, (int, float)) and 0 < per_second < float("inf")):
+    is_rate = isinstance(per_second, (int, float)) and not isinstance(per_second, bool)
+    if per_second is not None and not (is_rate and 0 < per_second < float("inf")):  # type: ignore[operator]
         raise SettingsError("per_second must be a number > 0", per_second, "as in per_second=5")
-    if every is not None and not (isinstance(every, int) and every >= 1):
+    if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
         raise SettingsError("every must be a whole number >= 1", every, "as in every=100")
 
 

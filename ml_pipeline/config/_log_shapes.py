@@ -28,6 +28,12 @@ Shape: TypeAlias = "Callable[[logging.LogRecord], object]"
 _ALIASES: Final = {"time": "timestamp", "name": "logger", "extra": "context"}
 """Other names of ours for what loguru's templates call so."""
 _NAMES: Final = (*JSON_KEYS, *_ALIASES)
+_SAMPLE: Final = {**dict.fromkeys(JSON_KEYS, "text"), "line": 1, "process": 1, "context": {}}
+"""A record, to try a template on: all but these three are texts."""
+_FILLED: Final = "a template must be one that str.format can fill"
+_TIME_REMEDY: Final = (
+    "the time is a text in UTC, such as 2026-01-15T09:30:25.123456Z: write {time}, or {time:.19} for less"
+)
 _RULE: Final = "format must be 'json', 'text', a template, a function of the fields, or a logging.Formatter"
 
 
@@ -111,29 +117,51 @@ class _Template:
 
     def __init__(self, template: str) -> None:
         self._template = template
-        named: set[str] = set()
-        _, unfit = _runtime.attempt(lambda: named.update(_names_in(template)))
-        for name in sorted(named):
+        placeholders, unfit = _runtime.attempt(_placeholders, template)
+        if placeholders is None:
+            raise SettingsError(_FILLED, template, str(unfit))
+        names = {name for _, name in placeholders}
+        for name in sorted(names):
             if name not in _NAMES:
                 raise SettingsError("a template names the fields of a line", name, closest(name, _NAMES))
-        self._tells_exception = "exception" in named
-        if unfit is None:
-            _, unfit = _runtime.attempt(template.format_map, _values({"line": 1, "process": 1}))
-        if unfit is not None:
-            raise SettingsError("a template must be one that str.format can fill", template, str(unfit))
+        self._tells_exception = "exception" in names
+        for placeholder, name in placeholders:
+            _, unfit = _runtime.attempt(placeholder.format_map, _values(_SAMPLE))
+            if unfit is not None:
+                is_time = _ALIASES.get(name, name) == "timestamp"
+                raise SettingsError(_FILLED, placeholder, _TIME_REMEDY if is_time else str(unfit))
 
     def filled(self, fields: dict[str, Any]) -> str:
         """Write a record's fields."""
         values = _values(fields)
         told = _indented(fields)
         values["exception"] = told
-        text = self._template.format_map(values)
-        return text if self._tells_exception or not told else f"{text}\n{told}"
+        text, unfit = _runtime.attempt(self._template.format_map, values)
+        if unfit is not None:
+            text = _Lenient().vformat(self._template, (), values)
+        return f"{text}\n{told}" if told and not self._tells_exception else str(text)
 
 
-def _names_in(template: str) -> list[str]:
-    names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
-    return [name.partition(".")[0].partition("[")[0] for name in names]
+class _Lenient(string.Formatter):
+    """Fills in what is not of the kind that a template wants of a caller's own field, as ``{context[rows]:d}`` does."""
+
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
+        found, unfit = _runtime.attempt(super().get_field, field_name, args, kwargs)
+        return ("", field_name) if unfit is not None else found
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        text, unfit = _runtime.attempt(format, value, format_spec)
+        return str(value) if unfit is not None else text
+
+
+def _placeholders(template: str) -> list[tuple[str, str]]:
+    """Each field of a template as it stands there, and its name alone."""
+    found = []
+    for _, name, how, conversion in string.Formatter().parse(template):
+        if name is not None:
+            placeholder = f"{name}{f'!{conversion}' if conversion else ''}{f':{how}' if how else ''}"
+            found.append((f"{{{placeholder}}}", name.partition(".")[0].partition("[")[0]))
+    return found
 
 
 def _values(fields: dict[str, Any]) -> dict[str, Any]:

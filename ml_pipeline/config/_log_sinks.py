@@ -9,14 +9,15 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import re
 import sys
 import threading
 import time
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _environment, _runtime
-from ml_pipeline.config._channels import CHANNELS
+from ml_pipeline.config._channels import CHANNELS, OPEN_ENDED
 from ml_pipeline.config._log_catch import level_number
 from ml_pipeline.config._log_files import AppendFile
 from ml_pipeline.config._log_retention import Keeper, Retention
@@ -35,6 +36,8 @@ __all__ = ["Sink", "add_sink", "remove_sinks"]
 
 _FOR_EVER: Final = 1_000_000
 _NEVER: Final = float("inf")
+_PLACEHOLDER: Final = re.compile(r"\{time|[{}][^/\\]*$")
+"""As in loguru's paths; in the name of a file, no braces at all."""
 
 
 class Sink(logging.Handler):
@@ -42,7 +45,8 @@ class Sink(logging.Handler):
 
     Args:
         shape: Makes of a record what *put* is given.
-        put: Writes it; never called twice at once.
+        put: Writes it; never called twice at once. A record of another thread waits for it, at most
+            ``LOG_SLOW_SECONDS``; it is dropped and counted then, as are those after it until *put* has returned.
         done: Called when the sink is closed; it may be used again.
         select: Says which records are meant; None: all.
     """
@@ -60,6 +64,7 @@ class Sink(logging.Handler):
         self._done = done
         self._here = threading.local()
         self._is_removed = False
+        self._is_stuck = False
         if select is not None:
             self.addFilter(select)  # type: ignore[arg-type]
 
@@ -81,10 +86,27 @@ class Sink(logging.Handler):
         if passed:
             # Outside the lock: to format a record is to run code of the objects in it, which may wait for others.
             shaped = self._shape(record)
-            with self.lock or threading.Lock():
+            self._take_turn()
+            try:
                 if not self._is_removed:
                     self._put(shaped)
+            finally:
+                self._is_stuck = False
+                self.release()
         return bool(passed)
+
+    def _take_turn(self) -> None:
+        # One at a time, as `logging` promises its handlers, and in order: so others wait. But not for ever, for the
+        # sink may itself be waiting for one of them, as a function does that joins a thread.
+        seconds = _runtime.settings().log_slow_seconds
+        timeout = 0 if self._is_stuck else seconds or -1
+        if self.lock is None or self.lock.acquire(timeout=timeout):
+            return
+        self._is_stuck = True
+        raise TimeoutError(
+            f"a sink must let other threads have their turn (got none in {seconds:g} s); in it, wait for no thread "
+            "that logs, and put what takes long in a queue"
+        )
 
     def close(self) -> None:
         """Let go of what is open; a later record opens it again, for `logging` closes handlers that are still used."""
@@ -241,18 +263,33 @@ class _WordRotation(Rotation):
 def _path(given: str | os.PathLike[str]) -> Path:
     try:
         path = _environment.absolute(Path(given))
+        real = Path(os.path.realpath(path))
     except (TypeError, ValueError) as unfit:
         raise SettingsError("the path of a sink must be one that a file can have", given, str(unfit)) from None
-    folder = _runtime.settings().log_dir
-    ours = {Path(os.path.realpath(folder / channel.path)) for channel in CHANNELS.values()}
-    real = Path(os.path.realpath(path))
-    if real in ours or real.with_name(real.name.partition(".")[0] + ".log") in ours:  # a rotated one, or a trail's head
+    if _PLACEHOLDER.search(str(given)):
+        raise SettingsError(
+            "the path of a sink has no placeholders",
+            str(given),
+            "with rotation='1 day' files are set aside by their day",
+        )
+    folder = Path(os.path.realpath(_runtime.settings().log_dir))
+    if real.is_relative_to(folder) and _is_ours(real.relative_to(folder)):
         raise SettingsError(
             "a sink must not write to the file of a channel", str(path), "name another file, or use get_logger"
         )
     if path.is_dir():
         raise SettingsError("the path of a sink must be a file, not a folder", str(path), "add a file name")
     return path
+
+
+def _is_ours(name: PurePath) -> bool:
+    """Say whether a file below the log folder is a channel's, one beside it such as a rotated one, or a lock."""
+    channel = name.with_name(name.name.partition(".")[0] + ".log").as_posix()
+    return (
+        channel in {each.path for each in CHANNELS.values()}
+        or name.parts[0] == OPEN_ENDED
+        or name.name.startswith((".", "alerts.json"))
+    )
 
 
 def _sink_of_object(target: Any, format: Any, resolve: Any, select: Any) -> Sink:  # noqa: A002

@@ -9,18 +9,20 @@ import functools
 import inspect
 import logging
 import sys
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
-from ml_pipeline.config._log_catch import Catch, told_with_values
+from ml_pipeline.config._log_catch import Catch, log_at, told_with_values
 from ml_pipeline.config._log_fast import LOGGING_FILE
 from ml_pipeline.config._log_format import EXTRA_KEY, plain_text
 from ml_pipeline.config._log_sampling import LIMITS, judge_limit
 from ml_pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Callable, Iterator, Mapping, MutableMapping
+    from contextvars import Token
     from types import FrameType
 
     Adapter = logging.LoggerAdapter[logging.Logger]
@@ -93,6 +95,10 @@ class View(Adapter):
         kwargs["extra"] = {EXTRA_KEY: given, **raw}
         return msg, kwargs
 
+    def passes(self, level: int, place: tuple[str, int] | None) -> bool:  # noqa: ARG002 - of those that choose
+        """Say whether a record of this level and file and line is written."""
+        return True
+
     def _patched(self, patch: Callable[[dict[str, Any]], object], msg: Any, given: dict[str, Any]) -> Any:
         fields = {"message": msg, **given, "context": dict(given["context"])}
         with _runtime.guard("log_patch"):
@@ -116,7 +122,7 @@ class ChoosingView(View):
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         """Log at a level; see `logging.LoggerAdapter.log`."""
-        if not self.isEnabledFor(level) or not self._passes(level):
+        if not self.isEnabledFor(level) or not self.passes(level, None):
             return
         if self._lazy:
             args = tuple(map(_computed, args))
@@ -125,21 +131,42 @@ class ChoosingView(View):
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         self.logger.log(level, msg, *args, **kwargs)
 
-    def _passes(self, level: int) -> bool:
+    def passes(self, level: int, place: tuple[str, int] | None) -> bool:
+        """See `View.passes`; the place of a log call that is on the stack is looked for there."""
         if self._limit is None:
             return True
         frame: FrameType | None = sys._getframe(2)
         while frame is not None and frame.f_code.co_filename == LOGGING_FILE:
             frame = frame.f_back
-        where = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+        where = place or (("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno))
         return LIMITS.get().of(*self._limit).passes((self.logger.name, *where, level))
 
 
 def caught(logger: logging.Logger | View, exception: Any, options: dict[str, Any]) -> Any:
     """Make what ``catch`` returns: a block and decorator, or the decorated function where it was given one."""
+    log = functools.partial(_log, logger)
     if callable(exception) and not isinstance(exception, type):
-        return Catch(logger.log, **options)(exception)
-    return Catch(logger.log, exception, **options)
+        return Catch(log, **options)(exception)
+    return Catch(log, exception, **options)
+
+
+def _log(
+    logger: logging.Logger | View,
+    level: int,
+    message: str,
+    *,
+    place: tuple[str, int, str] | None,
+    stacklevel: int,
+    **given: Any,
+) -> None:
+    """Log as from a caller on the stack, or from a place that is not there, such as that of a coroutine of a task."""
+    if place is None:
+        logger.log(level, message, stacklevel=stacklevel + 1, **given)
+        return
+    view = logger if isinstance(logger, View) else View(logger, {})
+    if view.isEnabledFor(level) and view.passes(level, place[:2]):
+        message, kwargs = view.process(message, given)
+        log_at(view.logger, level, message, place, exc_info=kwargs["exc_info"], extra=kwargs["extra"])
 
 
 class Contextualized:
@@ -152,18 +179,35 @@ class Contextualized:
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self._ids = {name: plain_text(fields[name]) or None for name in _context.VARIABLES if name in fields}
         self._fields = {name: value for name, value in fields.items() if name not in self._ids}
-        self._undo: list[Callable[[], object]] = []
 
     def __enter__(self) -> None:
         """Begin the block."""
-        tokens = _context.restore(self._ids)
-        around = _context.fields.set({**(_context.fields.get() or {}), **self._fields})
-        self._undo += [lambda: _context.undo(tokens), lambda: _context.fields.reset(around)]
+        _leave_ended()
+        around = next((each for each in _around() if not each.is_over), None)
+        ids = {name: _context.VARIABLES[name].get() for name in self._ids}
+        entry = _Entry(self, _context.fields.get(), around, ids)
+        entry.tokens = [
+            (_context.fields, _context.fields.set({**(entry.fields or {}), **self._fields})),
+            (_entered, _entered.set(entry)),
+            *_context.restore(self._ids),
+        ]
 
     def __exit__(self, *raised: object) -> None:
-        """End the block: what was there before holds again."""
-        for _ in range(2):
-            self._undo.pop()()
+        """End the block: what was there before holds again.
+
+        A generator may be left in another context than that in which it entered, as when it is collected, or resumed
+        by a framework. Where that one is a copy, the fields go from the copy, and from the one that was entered when
+        the block around them ends or the next one begins. Where it is none, there is nothing of them to take away.
+        """
+        entry = next((each for each in _around() if each.block is self), None)
+        if entry is None:  # nothing of it was ever here
+            return
+        entry.is_over = True
+        if entry is _entered.get() and not entry.undo():
+            _context.fields.set(entry.fields)
+            _entered.set(entry.around)
+            _context.restore(entry.ids)
+        _leave_ended()
 
     def __call__(self, function: Any) -> Any:
         """Make a function inside which the fields hold, plain or async; a generator has them in its own ``with``."""
@@ -186,6 +230,55 @@ class Contextualized:
                 return function(*args, **kwargs)
 
         return called
+
+
+class _Entry:
+    """One time that a block was entered: what held before, and what brings it back."""
+
+    __slots__ = ("__weakref__", "around", "block", "fields", "ids", "is_over", "tokens")
+
+    def __init__(
+        self,
+        block: Contextualized,
+        fields: Mapping[str, Any] | None,
+        around: _Entry | None,
+        ids: Mapping[str, str | None],
+    ) -> None:
+        self.block = block
+        self.fields = fields
+        self.around = around
+        self.ids = ids
+        self.is_over = False
+        self.tokens: list[tuple[ContextVar[Any], Token[Any]]] = []
+
+    def undo(self) -> bool:
+        """Bring back what held before, if this is the context that was entered, and nobody has."""
+        if not self.tokens:
+            return False
+        try:
+            _context.undo(self.tokens)
+        except (ValueError, RuntimeError):  # this context is a copy of that one, which may be doing it now
+            return False
+        self.tokens, self.around = [], None  # tasks that start each other would hold all of those before them
+        return True
+
+
+_entered: Final[ContextVar[_Entry | None]] = ContextVar("ml_pipeline_contextualized", default=None)
+"""The innermost block that was entered here, or where this context was copied from."""
+
+
+def _around() -> Iterator[_Entry]:
+    entry = _entered.get()
+    while entry is not None:
+        yield entry
+        entry = entry.around
+
+
+def _leave_ended() -> None:
+    """Leave the blocks entered here that have ended elsewhere, or before one inside them."""
+    entry = _entered.get()
+    while entry is not None and entry.is_over and entry.undo():
+        entry = _entered.get()
 
 
 def _computed(value: object) -> object:

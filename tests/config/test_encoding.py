@@ -8,6 +8,7 @@ import json
 import re
 import sys
 import threading
+import uuid
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -274,7 +275,11 @@ def test_nothing_that_a_class_does_breaks_the_line(value: object, expected: obje
         (Name.FIRST, "first"),
         (Path("/a/b"), "/a/b"),
         (PurePosixPath("c"), "c"),
-        (decimal.Decimal("1.50"), "Decimal('1.50')"),
+        (decimal.Decimal("1.50"), "1.50"),
+        (decimal.Decimal("NaN"), "NaN"),
+        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        ({uuid.UUID(int=7): [decimal.Decimal("-0.10")]}, {"00000000-0000-0000-0000-000000000007": ["-0.10"]}),
+        (type("Amount", (decimal.Decimal,), {"__str__": None})("1.50"), "Decimal('1.50')"),  # not exactly of that type
         (1 + 2j, "(1+2j)"),
         (dt.datetime(2026, 1, 15, 10, 30, tzinfo=dt.timezone(dt.timedelta(hours=1))), "2026-01-15T09:30:00Z"),
         (dt.datetime(2026, 1, 15, 10, 30), "2026-01-15T10:30:00"),  # noqa: DTZ001 - users give these

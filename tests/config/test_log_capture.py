@@ -74,6 +74,26 @@ def test_warnings_are_captured() -> None:
     assert "old argument" in line["message"]
 
 
+def test_warnings_that_the_program_captures_stay_captured() -> None:
+    """Stopping ends what starting began: a handler of the program's at ``py.warnings`` goes on to hear them."""
+    heard: list[str] = []
+    theirs = logging.Handler()
+    theirs.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("py.warnings")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=True)
+        logger.addHandler(theirs)
+        configure_logging(capture=True)
+        configure_logging(capture=False)
+        warnings.warn("old argument", DeprecationWarning, stacklevel=1)
+        logger.removeHandler(theirs)
+        logging.captureWarnings(capture=False)
+    (text,) = heard
+    assert "old argument" in text
+    assert _lines() == []
+
+
 def test_hooks_are_put_back() -> None:
     """Stopping restores the exception hooks and the root logger's handlers."""
     before = (sys.excepthook, list(logging.getLogger().handlers))
@@ -97,3 +117,6 @@ def test_an_uncaught_exception_is_logged_and_still_shown(isolated: Path) -> None
     assert "nobody caught me" in done.stderr
     told = {line["message"]: line["exception"]["type"] for line in _lines("errors.log")}
     assert told == {"Uncaught exception in loader": "KeyError", "Uncaught exception": "ValueError"}
+    assert [(line["file"], line["line"], line["function"]) for line in _lines("errors.log")] == [
+        ("<string>", 4, "<lambda>"), ("<string>", 5, "<module>")
+    ]  # fmt: skip

@@ -391,3 +391,51 @@ def test_wrong_arguments_are_refused_at_once(use: Any, message: str) -> None:
 def test_levels_by_name_or_number() -> None:
     """As `logging` names them, in any case."""
     assert level_number("warning") == level_number(logging.WARNING) == 30
+
+
+# whose record it is
+
+
+async def _failing(divisor: int = 0) -> float:
+    await asyncio.sleep(0)
+    return 1 / divisor
+
+
+@pytest.mark.parametrize("is_view", [False, True])
+def test_what_a_task_or_thread_runs_names_itself(*, is_view: bool) -> None:
+    """Its caller would be a line of asyncio's or of `threading`; one who awaits it is its caller, as ever."""
+    logger = main_logger.bind(batch=7).limit(every=1) if is_view else main_logger
+    coroutine = logger.catch(_failing)
+
+    async def run() -> None:
+        await asyncio.create_task(coroutine())
+        await coroutine()
+
+    @logger.catch(level="WARNING")  # type: ignore[untyped-decorator, unused-ignore]
+    def worked() -> None:
+        int("x")
+
+    asyncio.run(run())
+    thread = threading.Thread(target=worked)
+    thread.start()
+    thread.join(30)
+    lines = _lines()
+    assert [(line["function"], line["level"]) for line in lines] == [
+        ("_failing", "ERROR"), ("run", "ERROR"), ("worked", "WARNING")
+    ]  # fmt: skip
+    assert {Path(line["file"]).name for line in lines} == {"test_log_catch.py"}
+    assert lines[0]["line"] == _failing.__code__.co_firstlineno + 2
+    assert [line.get("context") for line in lines] == [{"batch": 7} if is_view else None] * 3
+    assert all("Traceback" in line["exception"]["stacktrace"] for line in lines)
+
+
+def test_what_a_task_runs_is_held_back_as_ever() -> None:
+    """By the level and by the limit, at the place that is shown."""
+    coroutine = main_logger.limit(every=2).catch(_failing)
+
+    async def run() -> None:
+        await asyncio.gather(*(asyncio.create_task(main_logger.catch(level="DEBUG")(_failing)()) for _ in range(2)))
+        await asyncio.gather(*(asyncio.create_task(coroutine()) for _ in range(4)))
+
+    asyncio.run(run())
+    assert [line["function"] for line in _lines()] == ["_failing"] * 2

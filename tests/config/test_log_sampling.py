@@ -212,6 +212,8 @@ def test_a_forked_child_counts_for_itself() -> None:
         ({"per_second": float("inf")}, "per_second must be a number > 0 (got inf); as in per_second=5"),
         ({"per_second": "5"}, "per_second must be a number > 0 (got '5'); as in per_second=5"),
         ({"every": 0}, "every must be a whole number >= 1 (got 0); as in every=100"),
+        ({"every": True}, "every must be a whole number >= 1 (got True); as in every=100"),
+        ({"per_second": True}, "per_second must be a number > 0 (got True); as in per_second=5"),
         ({"every": 2.5}, "every must be a whole number >= 1 (got 2.5); as in every=100"),
     ],
 )

@@ -113,6 +113,16 @@ def test_formats(form: Any, line: str | None) -> None:
         assert seen == [line]
 
 
+def test_a_template_is_filled_whatever_a_field_holds() -> None:
+    """The time may be cut; a field of the caller's that a format does not fit stands as it is, and no record is lost."""
+    seen: list[str] = []
+    main_logger.add(seen.append, format="{time:.10}|{level!s:>8}|{context[rows]:>4d}|{context[score][a]}|{message}")
+    main_logger.info("fits", extra=log_operation(rows=3, score={"a": 1}))
+    main_logger.info("does not", extra=log_operation(rows=[3], score="high"))
+    today = json.loads((LOGS / "ml_pipeline.log").read_text("utf-8").splitlines()[0])["timestamp"][:10]
+    assert seen == [f"{today}|    INFO|   3|1|fits", f"{today}|    INFO|[3]||does not"]
+
+
 @pytest.mark.parametrize(
     "form", ["json", "text", "{message} {context}", str, logging.Formatter("%(message)s %(api_token)s")]
 )
@@ -314,6 +324,48 @@ def test_a_sink_that_logs_ends() -> None:
     assert _runtime.tally.log_records_dropped["recursion"] > 0
 
 
+def test_a_sink_that_waits_for_a_thread_that_logs() -> None:
+    """The thread's records are dropped there and counted, the first after a while; they stand in our files."""
+    ml_pipeline.configure(strict=False, log_slow_seconds=0.05)
+    seen: list[str] = []
+
+    def joining(message: Message) -> None:
+        if message == "joins":
+            thread = threading.Thread(target=lambda: [main_logger.info("of the thread") for _ in range(50)])
+            thread.start()
+            thread.join(30)
+            assert not thread.is_alive()
+        seen.append(message)
+
+    main_logger.add(joining, format="{message}")
+    main_logger.info("joins")
+    main_logger.info("after")
+    assert seen == ["joins", "after"]
+    assert _messages() == ["joins", *["of the thread"] * 50, "after"]
+    assert _runtime.tally.log_records_dropped == {"TimeoutError": 50}
+
+
+def test_what_is_said_of_a_sink_that_keeps_others_waiting(capsys: pytest.CaptureFixture[str]) -> None:
+    """The rule, how long, and what to do."""
+    ml_pipeline.configure(strict=False, log_slow_seconds=0.05)
+    is_inside, is_over = threading.Event(), threading.Event()
+
+    def slow(_: object) -> None:
+        is_inside.set()
+        is_over.wait(30)
+
+    main_logger.add(slow)
+    first = threading.Thread(target=lambda: main_logger.info("first"))
+    first.start()
+    assert is_inside.wait(30)
+    main_logger.info("second")
+    said = capsys.readouterr().err
+    assert "a sink must let other threads have their turn (got none in 0.05 s); in it, wait for no thread " in said
+    assert "that logs, and put what takes long in a queue" in said
+    is_over.set()
+    first.join(30)
+
+
 def test_remove_while_others_write() -> None:
     """No line is torn, nothing is written after remove has returned, and nothing raises."""
     ending = threading.Event()
@@ -414,6 +466,10 @@ def test_sinks_cost_nothing_when_gone() -> None:
 # what is refused
 
 
+_FILLED = "a template must be one that str.format can fill"
+_TIME_REMEDY = "the time is a text in UTC, such as 2026-01-15T09:30:25.123456Z: write {time}, or {time:.19}"
+
+
 async def _coroutine(_: object) -> None:
     await asyncio.sleep(0)
 
@@ -430,6 +486,13 @@ async def _coroutine(_: object) -> None:
         (lambda: main_logger.add(LOGS / "audit.log"), "a sink must not write to the file of a channel"),
         (lambda: main_logger.add(LOGS / "audit.head"), "a sink must not write to the file of a channel"),
         (lambda: main_logger.add("ml_pipeline/logs/../logs/errors.log"), "a sink must not write to the file of a channel"),
+        (lambda: main_logger.add(LOGS / "airflow/a.log"), "a sink must not write to the file of a channel"),
+        (lambda: main_logger.add(LOGS / "airflow/a.log.2026-01-01.1"), "a sink must not write to the file of a channel"),
+        (lambda: main_logger.add(LOGS / "alerts.json"), "a sink must not write to the file of a channel"),
+        (lambda: main_logger.add(LOGS / ".rotation.lock"), "a sink must not write to the file of a channel"),
+        (lambda: main_logger.add("\x00"), "the path of a sink must be one that a file can have (got '\\x00'); embedded"),
+        (lambda: main_logger.add("a{time}.log"), "the path of a sink has no placeholders (got 'a{time}.log'); with rot"),
+        (lambda: main_logger.add("{time:YYYY}/a.log"), "the path of a sink has no placeholders (got '{time:YYYY}/a.log')"),
         (lambda: main_logger.add("x.log", level="LOUD"), "a level must be a number or the name of one (got 'LOUD')"),
         (lambda: main_logger.add("x.log", rotation="soon"), "a rotation must be a size, a period, a time of day"),
         (lambda: main_logger.add("x.log", retention="1 day"), "retention needs a rotation (got '1 day'); give both"),
@@ -441,6 +504,12 @@ async def _coroutine(_: object) -> None:
         (lambda: main_logger.add("x.log", format="{}"), "a template names the fields of a line (got '')"),
         (lambda: main_logger.add("x.log", format="{message"), "a template must be one that str.format can fill (got '{"),
         (lambda: main_logger.add("x.log", format="{message.x}"), "a template must be one that str.format can fill"),
+        (lambda: main_logger.add("x.log", format="{time:YYYY-MM-DD HH:mm:ss.SSS} | {level} | {message}"),
+         f"{_FILLED} (got '{{time:YYYY-MM-DD HH:mm:ss.SSS}}'); {_TIME_REMEDY}"),
+        (lambda: main_logger.add("x.log", format="{timestamp:%H:%M}"), "a template must be one that str.format can fill"),
+        (lambda: main_logger.add("x.log", format="{message} {level:d}"),
+         "a template must be one that str.format can fill (got '{level:d}'); Unknown format code 'd' for object of type"),
+        (lambda: main_logger.add("x.log", format="{message:.f}"), "a template must be one that str.format can fill (got '{"),
         (lambda: main_logger.add("x.log", format="{line:%Q}"), "a template must be one that str.format can fill"),
         (lambda: audit_logger.add("x.log"), "the audit trail goes to its own file alone (got 'ml_pipeline.audit'); add"),
     ],

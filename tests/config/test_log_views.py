@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import pytest
 
 import ml_pipeline
 from ml_pipeline import _runtime
+from ml_pipeline.config._log_views import _entered
 from ml_pipeline.config.logging_config import audit_logger, configure_logging, get_logger, log_operation, main_logger
 from ml_pipeline.errors import SettingsError
 
@@ -241,6 +246,127 @@ def test_a_thread_has_its_own() -> None:
         int("x")
     main_logger.info("after")
     assert [line.get("context") for line in _lines()] == [None, None]
+
+
+def _dependency() -> Iterator[int]:
+    with main_logger.contextualize(user_id="u", batch=7):
+        yield 1
+
+
+def test_a_block_is_left_in_another_context() -> None:
+    """As frameworks resume a generator: nothing is raised, and neither context has the fields afterwards."""
+    generator = _dependency()
+    copy_context().run(next, generator)
+    copy_context().run(next, generator, None)
+    main_logger.info("never here")
+    assert [line.get("context") for line in _lines()] == [None]
+
+
+def test_a_block_is_left_in_a_copy_of_its_context() -> None:
+    """As a task is: the fields go from the copy at once, and from the context itself with the next block."""
+    generator = _dependency()
+    entered = copy_context()
+    entered.run(next, generator)
+    copy = entered.copy()
+    copy.run(next, generator, None)
+    copy.run(main_logger.info, "left")
+    entered.run(main_logger.contextualize(last=1)(main_logger.info), "the next block")
+    entered.run(main_logger.info, "entered")
+    assert [(line.get("user_id"), line.get("context")) for line in _lines()] == [
+        (None, None), (None, {"last": 1}), (None, None)
+    ]  # fmt: skip
+
+
+def test_an_async_generator_that_is_not_finished() -> None:
+    """Its block ends in a task of the loop's own; the block around it takes the fields along when it ends."""
+    complaints: list[dict[str, Any]] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        with main_logger.contextualize(user_id="u", batch=7):
+            yield 1
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: complaints.append(about))
+        with main_logger.contextualize(stage="outer"):
+            source = numbers()
+            async for _ in source:
+                break
+            await asyncio.create_task(source.aclose())  # type: ignore[attr-defined]
+        main_logger.info("after")
+
+    asyncio.run(run())
+    (line,) = _lines()
+    assert (complaints, line.get("user_id"), line.get("context")) == ([], None, None)
+
+
+def test_one_block_is_shared_by_threads_and_tasks() -> None:
+    """Each that enters it leaves it as it came; the object itself may be entered again inside."""
+    shared = main_logger.contextualize(batch=7)
+    all_inside = threading.Barrier(4)
+
+    def work() -> None:
+        with shared:
+            all_inside.wait(30)
+            with shared:
+                main_logger.info("inside")
+            all_inside.wait(30)
+        main_logger.info("after")
+
+    async def task() -> None:
+        with shared:
+            await asyncio.sleep(0)
+            main_logger.info("inside")
+        main_logger.info("after")
+
+    async def run() -> None:
+        await asyncio.gather(*(task() for _ in range(4)))
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work) for _ in range(4)]:
+            done.result()
+    asyncio.run(run())
+    told = [(line["message"], line.get("context")) for line in _lines()]
+    assert sorted(told, key=str) == [("after", None)] * 8 + [("inside", {"batch": 7})] * 8
+
+
+def test_blocks_end_in_any_order() -> None:
+    """Two generators in one context: the fields of both are gone once both have ended."""
+    first, second = _dependency(), _dependency()
+    next(first)
+    next(second)
+    next(first, None)
+    main_logger.info("one is open")
+    next(second, None)
+    main_logger.info("after")
+    assert [line.get("context") for line in _lines()] == [{"batch": 7}, None]
+
+
+def test_a_task_that_outlives_the_block_keeps_its_fields() -> None:
+    """It was started inside; blocks of its own come and go, and hold nothing of those long over."""
+    entries: list[weakref.ref[object]] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def chained(left: int, ended: asyncio.Event) -> None:
+        with main_logger.contextualize(stage=left):
+            entries.append(weakref.ref(_entered.get()))  # type: ignore[arg-type]
+            if left:
+                tasks.add(following := asyncio.create_task(chained(left - 1, ended)))
+                following.add_done_callback(tasks.discard)
+        main_logger.info("after")
+        if not left:
+            gc.collect()
+            assert sum(each() is not None for each in entries) < 5
+            ended.set()
+
+    async def run() -> None:
+        ended = asyncio.Event()
+        with main_logger.contextualize(batch=7):
+            started = asyncio.create_task(chained(20, ended))
+        await started
+        await asyncio.wait_for(ended.wait(), 30)
+
+    asyncio.run(run())
+    assert all(line["context"]["batch"] == 7 for line in _lines())
 
 
 def test_generators_are_refused() -> None:

@@ -8,8 +8,10 @@ import json
 import re
 import string
 import tempfile
+import uuid
 from argparse import Namespace
 from collections import UserList, UserString, deque
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -178,6 +180,7 @@ class Login:
 def test_what_becomes_a_text_is_a_text() -> None:
     """Bytes, paths, moments, objects; what stays a number stays."""
     values = [b"x", Path("x"), Login("ann", "x"), {"deep": [("x", 1)]}, object(), 2**70, ValueError("x")]
+    assert to_plain({"token": [uuid.UUID(int=7), Decimal("1.5")]}, Redaction()) == {"token": [REDACTED, REDACTED]}
     for value in values:
         told = json.dumps(to_plain({"token": value}, Redaction()))
         assert "x" not in told.replace("0x", "")
@@ -192,6 +195,11 @@ class Pair(NamedTuple):
     user: str
     password: Any
 
+
+ACCOUNTS = np.array(
+    [("ann", "x", (7, "x"))],
+    dtype=[("user", "U9"), ("password", "U9"), ("session", [("number", int), ("token", "U9")])],
+)
 
 CONTAINERS = [
     (Pair("ann", "x"), ["ann", REDACTED]),
@@ -208,6 +216,11 @@ CONTAINERS = [
     (pd.Index(["x"], name="token"), [REDACTED]),
     (np.array([("x", 1)], dtype=[("token", "U9"), ("n", int)]), [[REDACTED, 1]]),
     (np.array(["ann", None], dtype=object), ["ann", None]),
+    (ACCOUNTS, [["ann", REDACTED, [7, REDACTED]]]),
+    (ACCOUNTS[0], ["ann", REDACTED, [7, REDACTED]]),
+    (ACCOUNTS.reshape(()), ["ann", REDACTED, [7, REDACTED]]),
+    (ACCOUNTS.view(np.recarray)[0], ["ann", REDACTED, [7, REDACTED]]),
+    (np.zeros((), [("token", "U2", (2,)), ("n", int, (2,))]), [[REDACTED, REDACTED], [0, 0]]),
     ((1, "ann"), [1, "ann"]),
     (range(3), "range(0, 3)"),
     (UserString("ann"), "'ann'"),
@@ -265,6 +278,111 @@ def test_fields_of_an_attrs_class_have_names() -> None:
         told = to_plain(login, PLAIN)
         assert told.pop("…") == "AttributeError when read"
         assert told == {name: shown[name] for name in ("user", "password", "card", "rows")}
+
+
+@dataclasses.dataclass
+class Connection:
+    """What its ``repr`` leaves out is left out."""
+
+    host: str
+    pin: str = dataclasses.field(default="1234", repr=False)
+    rows: int = 3
+
+
+def test_a_dataclass_shows_what_its_repr_shows() -> None:
+    """A field with ``repr=False`` is not told; without redaction, of which ids are made, all are."""
+    assert to_plain([Connection("h")], PLAIN) == [{"host": "h", "rows": 3}]
+    assert to_plain([Connection("h")]) == [{"host": "h", "pin": "1234", "rows": 3}]
+    made = dataclasses.make_dataclass("Made", [("a", int, 1)], bases=(Connection,))("h")
+    assert to_plain(made, PLAIN) == {"host": "h", "rows": 3, "a": 1}
+    silent = dataclasses.make_dataclass("Silent", [("a", int)], repr=False)(1)
+    assert to_plain(silent, PLAIN) == {"a": 1}
+
+
+@dataclasses.dataclass
+class Masking:
+    """What it shows is its own affair, but for what names hide."""
+
+    host: str
+    pin: str
+    password: Any = ""
+    told: str = "***"
+
+    def __repr__(self) -> str:
+        return f"Masking({self.host!r}, pin=***, {self.told})"
+
+
+def test_the_repr_that_somebody_wrote_for_a_class_stands_for_it() -> None:
+    """It may mask what no name hides; what a name hides, however deep, does not come back by it."""
+    for redaction in (PLAIN, PATTERNED):
+        assert to_plain(Masking("h", "1234"), redaction) == "Masking('h', pin=***, ***)"
+        assert to_plain({"token": Masking("h", "1234")}, redaction) == {"token": REDACTED}
+        for password in ("hunter2", "hun\nter'2\\", b"hunter2", ["hunter2"], {"deep": ("hunter2",)}):
+            value = Masking("h", "1234", password, told=f"{password} {password!r}")
+            told = json.dumps([to_plain(value, redaction), to_plain(Masking("h", "1", "2", repr(value)), redaction)])
+            assert "hunter2" not in told
+            assert "ter'2" not in told
+            assert told.startswith("[\"Masking('h', pin=***, ")
+    inner = Masking("h", "1234", "hunter2", told="hunter2")
+    outer = Masking("h", "1234", told=repr(inner))
+    outer.host = inner  # type: ignore[assignment]
+    assert "hunter2" not in to_plain(outer, PLAIN)
+    assert to_plain(Masking("h", "1234")) == {"host": "h", "pin": "1234", "password": "", "told": "***"}
+
+
+def test_what_cannot_be_searched_for_is_not_told() -> None:
+    """A text hidden below the depth that is read might stand in the ``repr`` of a class."""
+    deep: Any = {"password": "hunter2"}
+    for _ in range(20):
+        deep = [deep]
+    assert to_plain(Masking("h", "1", deep, told=repr(deep)), PLAIN) == "<Masking: …>"
+    assert to_plain(_Cyclic(None), PLAIN) == "in own words"
+
+
+def test_the_repr_of_a_class_is_bounded() -> None:
+    """In length, where half a hidden text is one too, and in how much is searched for."""
+    secret = "hunter2" * 500
+    assert "hunter2" not in to_plain(Masking("h", "1", secret, told=secret * 100 + "x" * 10_000_000), PLAIN)
+    long = Masking("h", "1", "hunter2", told="hunter2 told " * 100_000)
+    assert REDACTED in to_plain(long, PLAIN)
+    assert "hunter2" not in to_plain(long, PLAIN)
+    assert len(to_plain(long, PLAIN)) < MAX_CHARACTERS + 100
+    many = [f"word {number}" for number in range(1_000)]
+    assert to_plain(Masking("h", "1", many, told=repr(many) * 1_000), PLAIN) == "<Masking: …>"
+
+
+def test_the_repr_of_attrs_and_pydantic_classes_likewise() -> None:
+    """Generated ones show the fields; one that somebody wrote stands for the value."""
+    attrs = pytest.importorskip("attrs")
+
+    class Words(Account):
+        def __repr__(self) -> str:
+            return f"{self.user} by {self.password}"
+
+    assert to_plain(Words(user="ann", password="hunter2"), PLAIN) == f"ann by {REDACTED}"
+
+    @attrs.define
+    class Told:
+        user: str
+        password: str
+
+        def __repr__(self) -> str:
+            return f"{self.user} by {self.password}"
+
+    assert to_plain(Told("ann", "hunter2"), PLAIN) == f"ann by {REDACTED}"
+
+
+@dataclasses.dataclass
+class _Cyclic:
+    """It has itself inside, as nodes have their parents."""
+
+    itself: Any
+
+    def __post_init__(self) -> None:
+        self.itself = self
+
+    def __repr__(self) -> str:
+        return "in own words"
 
 
 def test_a_class_that_only_looks_like_one_is_printed() -> None:
