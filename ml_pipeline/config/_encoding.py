@@ -44,8 +44,7 @@ MAX_VALUES: Final = 20_000
 _A_SECOND: Final = 1_000_000
 _LARGEST_INTEGER: Final = 2**53
 _MOST_BITS: Final = 8_192
-_MOST_SEARCHED_FOR: Final = 200
-"""Texts that names hide, in what the class of a value says of it."""
+_MOST_SEARCHED_FOR: Final = 200  # texts that names hide, in what the class of a value says of it
 _SHOWN_ELEMENTS: Final = 32
 _CUT: Final = "…"
 _AS_THEY_ARE: Final = "as they are"
@@ -53,8 +52,7 @@ _SEARCHED: Final = "searched"
 _HIDDEN: Final = "hidden"
 _UNSAFE_IN_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNSAFE_IN_JSON: Final = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
-_IDS_AND_AMOUNTS: Final = (UUID, Decimal)
-"""Types whose ``str`` is what one searches for; their ``repr`` would put a name around it."""
+_IDS_AND_AMOUNTS: Final = (UUID, Decimal)  # one searches for their ``str``; their ``repr`` puts a name around it
 _CHANGED_BY_OTHERS: Final = (dict, set, frozenset, deque)
 _class_name: Final = type.__dict__["__name__"].__get__  # what a metaclass says instead may raise
 
