@@ -80,7 +80,10 @@ class CoreSettings(BaseSettings):
     )
     log_flush_seconds: float = Field(1.0, gt=0, le=3_600, description="How long a buffered record waits at most.")
     log_slow_seconds: float = Field(
-        2.0, ge=0, le=3_600, description="Records to a file that takes longer wait in memory or are dropped; 0: never."
+        2.0,
+        ge=0,
+        le=3_600,
+        description="Records to a file or sink that takes longer wait in memory or are dropped; 0: never.",
     )
     log_console: Literal["auto", "on", "off"] = Field(
         "auto",

@@ -37,7 +37,7 @@ from ml_pipeline.config._log_loguru import LoguruSink
 from ml_pipeline.config._log_outlet import Outlet
 from ml_pipeline.config._log_reload import Reload
 from ml_pipeline.config._log_sampling import SiteFilter
-from ml_pipeline.errors import OperationStateError
+from ml_pipeline.errors import MLPipelineError, OperationStateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -325,10 +325,11 @@ def _audited(action: Callable[[AuditTrail], object], *, count: int) -> None:
         _runtime.tally.log_records_dropped[f"audit {type(failed).__name__}"] += count
     if _runtime.settings().audit_required:
         _runtime.telemetry_error("audit", failed)
+        remedy = failed.remedy if isinstance(failed, MLPipelineError) else "mend the disk"
         stop = OperationStateError(
             "an operation that cannot be audited does not run",
-            str(failed),
-            "mend the disk or unset ML_PIPELINE_AUDIT_REQUIRED",
+            failed.rule if isinstance(failed, MLPipelineError) else str(failed),
+            f"{remedy} or unset ML_PIPELINE_AUDIT_REQUIRED",
         )
         stop.stops_the_job = True
         raise stop

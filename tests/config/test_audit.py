@@ -514,6 +514,17 @@ def test_a_bad_key_stops_the_audit_trail_and_not_the_logs(operations: OperationL
     assert "data_ingestion completed" in said
 
 
+def test_what_must_be_audited_with_a_bad_key_says_what_is_wrong_with_it(isolated: Path) -> None:
+    """The remedy is that of the key."""
+    ml_pipeline.configure(strict=False, audit_required=True, audit_key_file=isolated / "missing")
+    with pytest.raises(OperationStateError) as caught:
+        audit_logger.info("export")
+    assert str(caught.value) == (
+        "an operation that cannot be audited does not run (got 'ML_PIPELINE_AUDIT_KEY_FILE must be a readable file'); "
+        "correct it (No such file or directory) or unset ML_PIPELINE_AUDIT_REQUIRED"
+    )
+
+
 def test_the_key_of_the_settings_is_used(isolated: Path) -> None:
     """With AUDIT_KEY_FILE the trail is an HMAC chain."""
     (isolated / "key").write_bytes(KEY)
