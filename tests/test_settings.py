@@ -632,7 +632,7 @@ def test_nothing_is_audited_without_the_key_that_was_meant(capsys: pytest.Captur
     done = run_python(code, ML_PIPELINE_AUDIT_KEY_FILE="~nosuchuser/k", ML_PIPELINE_STRICT="")
     assert done.returncode == 0
     assert "going on without audit records, which would have no key\n" in done.stderr
-    assert "logging_config: SettingsError: ML_PIPELINE_AUDIT_KEY_FILE must be a readable file" in done.stderr
+    assert "audit: SettingsError: ML_PIPELINE_AUDIT_KEY_FILE must be a readable file" in done.stderr
     ml_pipeline.configure(audit_key_file="k")
     assert main(["audit", "verify"]) == 0
     assert capsys.readouterr().out.startswith("intact: 1 records")

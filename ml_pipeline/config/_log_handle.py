@@ -44,7 +44,7 @@ class Handle:
         return None
 
     def __del__(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # it may have been interrupted before it had any
             if self.status() is not None:
                 os.close(self.number)
 

@@ -351,7 +351,7 @@ def test_example_is_run_for_the_stack(
         (b"ML_PIPELINE_SMTP_HOTS=x\n", "an ML_PIPELINE_* variable in the environment or .env must be a known setting"),
         (b"ML_PIPELINE_SMTP_PORT=x\n", "ML_PIPELINE_SMTP_PORT: "),
         (b"=x y\n", "every line of .env must be NAME=value or a comment"),
-        (b"A=\xff\n", ".env must be a readable text file in UTF-8"),
+        (b"A=\xff\n", "every line of .env must be text in UTF-8 (got 'A'); correct line "),
     ],
 )
 def test_env_that_is_wrong(
