@@ -100,6 +100,10 @@ class AuditTrail:
         """
         self._group.put(record_bodies((fields,)))
 
+    def append_encoded(self, body: bytes) -> None:
+        """Write one record that is encoded as `record_bodies` does; see `append`."""
+        self._group.put((body,))
+
     def append_all(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Write records, one behind the other, with one wait for the disk.
 

@@ -7,15 +7,23 @@ says is decided in `_log_events` alone; here is only decided whether anybody els
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
+from ml_pipeline.config._audit_chain import joined_body
+from ml_pipeline.config._encoding import rfc3339
 from ml_pipeline.config._events import DEFAULT_BUS, AuditEvent
-from ml_pipeline.config._log_events import audit_fields, told_of
-from ml_pipeline.config._log_format import EXTRA_KEY, OWN_ATTRIBUTES
+from ml_pipeline.config._log_events import audit_fields, process_user, told_of
+from ml_pipeline.config._log_format import EXTRA_KEY, OWN_ATTRIBUTES, without_empty
+from ml_pipeline.config._redaction import current
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +36,8 @@ SINK: Final = "logging_config"
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 _GIVEN: Final = {"operation", "user_id", "context"}
 _TEXT: Final = frozenset({str})
+_SPECIAL: Final = frozenset({"action", "given", "exception"})
+"""Names of details that `audit_fields` puts elsewhere."""
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _NOTHING_GIVEN: Final[Mapping[str, Any]] = MappingProxyType({"context": _NOTHING})
 
@@ -38,6 +48,7 @@ _REFUSALS: Final = (TypeError, ValueError, ArithmeticError, LookupError, MemoryE
 
 _carried: Final = _context.fields.get
 _operation_id, _run_id, _user_id = _context.operation_id.get, _context.run_id.get, _context.user_id.get
+_operation, _trace_id, _span_id = _context.operation.get, _context.trace_id.get, _context.span_id.get
 _is_left_to: Final = DEFAULT_BUS.is_left_to
 _record_factory: Final = logging.getLogRecordFactory
 
@@ -72,8 +83,8 @@ class AuditCalls(logging.Logger):
         elif kwargs or not self._put(msg, args, extra):
             self._log(level, msg, args, extra=extra, **_further_up(kwargs))
 
-    def _write(self, fields: Mapping[str, Any]) -> None:
-        """Append the fields of one line to the trail."""
+    def _write(self, record: Mapping[str, Any] | bytes) -> None:
+        """Append one line to the trail: its fields, or the fields encoded."""
         raise NotImplementedError
 
     def _put(self, msg: object, args: tuple[Any, ...], extra: Any) -> bool:
@@ -96,15 +107,62 @@ class AuditCalls(logging.Logger):
         told = told_of(details, given)
         if "user_id" not in told:
             told["user_id"] = _user_id()
-        fields = audit_fields(
-            time=time.time(),
-            pipeline=_runtime.settings().name,
-            run_id=_run_id(),
-            operation_id=_operation_id(),
-            action=action,
-            **told,
+        told |= {
+            "time": time.time(),
+            "pipeline": _runtime.settings().name,
+            "run_id": _run_id(),
+            "operation_id": _operation_id(),
+            "action": action,
+        }
+        self._write(_encoded(**told) or audit_fields(**told))
+
+
+def _encoded(
+    *,
+    time: float,
+    action: str,
+    details: Mapping[str, Any],
+    object: str,  # noqa: A002 - as `audit_fields` has it
+    version: str,
+    result: str,
+    user_id: str | None,
+    **ids: str | None,
+) -> bytes | None:
+    """Encode what `audit_fields` makes of the same, from pieces that are known; None where that is not simple."""
+    redaction = current()
+    if redaction.patterned or not action or not _SPECIAL.isdisjoint(details):
+        return None
+    who = {"action": action, "object": object, "version": version, "result": result}
+    context = without_empty({**who, **details})
+    operation = context.pop("operation", None)
+    if operation is not None and type(operation) is not str:
+        return None
+    try:
+        where = _whereabouts(
+            pipeline=ids["pipeline"],
+            operation=_operation() if operation is None else operation,
+            operation_id=ids["operation_id"],
+            run_id=ids["run_id"],
+            user_id=user_id or process_user(),
+            trace_id=_trace_id(),
+            span_id=_span_id(),
+            process=os.getpid(),
+            thread=threading.current_thread().name,
         )
-        self._write(fields)
+        before = b'{"timestamp":"%b","level":"INFO","logger":"audit","channel":"audit","message":%b,%b' % (
+            rfc3339(time).encode(),
+            orjson.dumps(action),
+            where,
+        )
+    except TypeError:
+        return None
+    return joined_body(before, context, redaction.hides)
+
+
+@lru_cache(maxsize=1_000, typed=True)
+def _whereabouts(**fields: str | int | None) -> bytes:
+    """Encode, in the order of the line, what many lines have alike."""
+    return orjson.dumps(without_empty(fields))[1:-1]
 
 
 def _further_up(options: dict[str, Any]) -> dict[str, Any]:

@@ -30,12 +30,14 @@ __all__ = [
     "Chain",
     "Place",
     "digest",
+    "joined_body",
     "last_line",
     "place_of",
     "read_at",
     "record_bodies",
     "seal",
     "sign",
+    "sign_members",
     "signed",
     "signed_place",
 ]
@@ -99,6 +101,23 @@ def _short_body(fields: Mapping[str, Any], hides: Callable[[str], bool] | None) 
     return line[:-1] + b"," if fields else b"{"
 
 
+def joined_body(before: bytes, context: dict[str, Any], hides: Callable[[str], bool]) -> bytes | None:
+    """Encode a record whose last field is its context, behind what is encoded already; None where that is not short.
+
+    Args:
+        before: All other members, with the brace.
+        context: The fields of the context.
+        hides: Says whether the value of a field of this name is redacted.
+    """
+    if not _is_plain(context, hides, 1):
+        return None
+    try:
+        line = b'%b,"context":%b,' % (before, orjson.dumps(context))
+    except TypeError:
+        return None
+    return None if len(line) > _MOST_BYTES or not line.isascii() or _DELETE in line else line
+
+
 def _is_plain(fields: dict[str, Any], hides: Callable[[str], bool], depth: int = 0) -> bool:
     for name, value in list(fields.items()):
         if depth and (type(name) is not str or hides(name)):
@@ -143,7 +162,11 @@ def digest(content: bytes, key: bytes | None) -> str:
 
 def sign(purpose: bytes, fields: Mapping[str, Any], key: bytes | None) -> bytes:
     """Make a line that says who wrote it; *purpose* keeps it from being taken for another kind of line."""
-    body = orjson.dumps(fields)[:-1]
+    return sign_members(purpose, orjson.dumps(fields)[:-1], key)
+
+
+def sign_members(purpose: bytes, body: bytes, key: bytes | None) -> bytes:
+    """Do so with fields that are encoded already, less the last brace."""
     return body + _SIGN_MARK + digest(purpose + b"\n" + body, key).encode() + _END
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from ml_pipeline.config._audit_chain import Place, sign, signed, signed_place
+from ml_pipeline.config._audit_chain import Place, sign_members, signed, signed_place
 from ml_pipeline.config._audit_files import OpenFile, replace_file
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def read_head(path: Path, key: bytes | None) -> Place | str | None:
 
 
 def _line(place: Place, key: bytes | None, *, is_new: bool = False) -> bytes:
-    fields: dict[str, object] = {"seq": place.sequence, "hash": place.hash, **({"new": True} if is_new else {})}
-    return sign(_PURPOSE, fields, key)[:-1].ljust(_LENGTH - 1) + b"\n"
+    body = b'{"seq":%d,"hash":"%b"%b' % (place.sequence, place.hash.encode(), b',"new":true' if is_new else b"")
+    return sign_members(_PURPOSE, body, key)[:-1].ljust(_LENGTH - 1) + b"\n"
 
 
 def _parsed(content: bytes, key: bytes | None) -> Place | None:

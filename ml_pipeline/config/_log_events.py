@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EventLog",
     "audit_fields",
+    "process_user",
     "publish_audit_record",
     "publish_configuration_change",
     "takes_colour",
@@ -303,7 +304,7 @@ def audit_fields(
         "operation": _context.operation.get() if operation is None else operation,
         "operation_id": operation_id,
         "run_id": run_id,
-        "user_id": user_id or _process_user(),
+        "user_id": user_id or process_user(),
         "trace_id": _context.trace_id.get(),
         "span_id": _context.span_id.get(),
         "process": os.getpid(),
@@ -318,7 +319,7 @@ def _audit_fields(event: AuditEvent) -> dict[str, Any]:
     return audit_fields(**{name: getattr(event, name) for name in _AUDITED})
 
 
-def _process_user() -> str | None:
+def process_user() -> str | None:
     """An audit line without a user names the account the process runs as: someone always did it."""
     return next((value for name in ("USER", "LOGNAME", "USERNAME") if (value := os.environ.get(name))), None) or (
         f"uid {os.getuid()}" if hasattr(os, "getuid") else None

@@ -135,8 +135,8 @@ class AuditLogger(PipelineLogger):
 class DirectAuditLogger(AuditCalls, AuditLogger):
     """An audit logger that is of no other class too: its records take the short way where they can."""
 
-    def _write(self, fields: Mapping[str, Any]) -> None:
-        write_audit(fields)
+    def _write(self, record: Mapping[str, Any] | bytes) -> None:
+        write_audit(record)
 
 
 def get_logger(channel: str, name: str | None = None) -> PipelineLogger:
@@ -293,16 +293,19 @@ def _forget_targets() -> None:
         outlet.forget_targets()
 
 
-def write_audit(fields: Mapping[str, Any]) -> None:
+def write_audit(record: Mapping[str, Any] | bytes) -> None:
     """Append one record to the audit trail; what cannot be audited is counted, or stops the operation.
 
     Args:
-        fields: The line, without ``seq``, ``prev`` and ``hash``.
+        record: The fields of the line, without ``seq``, ``prev`` and ``hash``; or these, encoded.
 
     Raises:
         OperationStateError: If it cannot be written and ``ML_PIPELINE_AUDIT_REQUIRED`` is set.
     """
-    _audited(lambda trail: trail.append(fields), count=1)
+    if isinstance(record, bytes):
+        _audited(lambda trail: trail.append_encoded(record), count=1)
+    else:
+        _audited(lambda trail: trail.append(record), count=1)
 
 
 def require_audit() -> None:
@@ -319,7 +322,9 @@ def _audited(action: Callable[[AuditTrail], object], *, count: int) -> None:
     _, failed = _runtime.attempt(lambda: action(_trail.get()))
     if failed is None:
         _runtime.tally.audit_records += count
-        _loss.went_well()
+        loss = _loss.peek()
+        if loss is not None:
+            loss.went_well()
         return
     if count:
         _runtime.tally.log_records_dropped[f"audit {type(failed).__name__}"] += count
@@ -333,7 +338,7 @@ def _audited(action: Callable[[AuditTrail], object], *, count: int) -> None:
         )
         stop.stops_the_job = True
         raise stop
-    _loss.failed(failed)
+    _loss.get().failed(failed)
     if _runtime.settings().strict:  # counted where the record came from
         raise failed
     _runtime.telemetry_error("audit", failed)
@@ -345,7 +350,7 @@ audit_logger: Final = _named(f"{ROOT}.{AUDIT}", AuditLogger)
 _levels: Final = _runtime.Lazy(
     lambda settings: LevelsInForce(settings, main_logger, _names.resolve), lambda _: _release_level()
 )
-_loss: Final = AuditLoss()
+_loss: Final = _runtime.Lazy(lambda _: AuditLoss(), lambda _: None)
 _trail: Final = _runtime.Lazy(  # apart from the other files, which an unreadable key must not take along
     lambda settings: AuditTrail.of(settings, settings.log_dir / CHANNELS[AUDIT].path),
     AuditTrail.close,

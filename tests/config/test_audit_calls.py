@@ -60,6 +60,7 @@ def _both_ways(action: Callable[[], object], moment: float) -> list[tuple[str, l
         end = DEFAULT_BUS.subscribe("listening", lambda _: None, listening)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(AuditTrail, "append", lambda _, fields, to=written: to.extend(record_bodies((fields,))))
+            patch.setattr(AuditTrail, "append_encoded", lambda _, body, to=written: to.append(body))
             patch.setattr("logging.time.time", lambda: moment)
             _, error = _runtime.attempt(action)
         end()
@@ -321,10 +322,11 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
 def _failing(patch: pytest.MonkeyPatch) -> None:
     audit_logger.info("first")
 
-    def fail(self: AuditTrail, fields: Any) -> None:
+    def fail(self: AuditTrail, record: Any) -> None:
         raise OSError("disk full")
 
     patch.setattr(AuditTrail, "append", fail)
+    patch.setattr(AuditTrail, "append_encoded", fail)
 
 
 @pytest.mark.usefixtures("way")
