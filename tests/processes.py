@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import select
 import signal
 import subprocess
@@ -37,6 +38,32 @@ def python_answer(code: str, *arguments: str, **environment: str) -> Any:
     done = run_python(code, *arguments, **environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def kill_for_rounds(program: str, *arguments: object, **environment: str) -> dict[str, Any]:
+    """Run a program of the tests that kills what it starts, as often as ``FAULT_ROUNDS`` says, or ten times.
+
+    Args:
+        program: Its module; it is given the arguments, the rounds and a seed, and prints its answer as JSON at the end.
+        *arguments: What it is about.
+        **environment: Variables of its own.
+
+    Returns:
+        The answer, in which it must have found no fault, with the number of ``rounds``.
+    """
+    rounds, seed = int(os.environ.get("FAULT_ROUNDS", "10")), random.randrange(1 << 32)
+    done = subprocess.run(
+        [sys.executable, "-m", program, *map(str, arguments), str(rounds), str(seed)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert not answer.get("fault"), f"seed {seed}: {answer}"
+    return {**answer, "rounds": rounds}
 
 
 def in_fork(work: Callable[[], object]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -33,10 +32,8 @@ from ml_pipeline.testing.alert_store_contract import AlertStoreContract, record,
 from ml_pipeline.testing.alert_upkeep_contract import AlertUpkeepContract
 from tests.config.alerting_world import Pager
 from tests.postgres import PASSWORD, PostgresServer, running_server
-from tests.processes import in_fork, run_python
+from tests.processes import in_fork, kill_for_rounds, run_python
 from tests.support import ROOT, eventually, free_port
-
-ROUNDS = int(os.environ.get("FAULT_ROUNDS", "10"))
 
 psycopg = pytest.importorskip("psycopg")
 
@@ -337,23 +334,13 @@ def test_processes_that_claim_at_once_share_the_messages(server: PostgresServer,
 
 def test_kill_at_random_moments(server: PostgresServer, url: str, tmp_path: Path) -> None:
     """Every alert whose call returned arrives, in one message, as it does with an outbox of the host's own."""
-    seed = random.randrange(1 << 32)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.config.alert_kills", str(tmp_path), str(ROUNDS), str(seed)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={
-            **os.environ,
-            "ML_PIPELINE_DATABASE_URL": url,
-            "ML_PIPELINE_DATABASE_PASSWORD_FILE": str(server.password_file),
-        },
+    answer = kill_for_rounds(
+        "tests.config.alert_kills",
+        tmp_path,
+        ML_PIPELINE_DATABASE_URL=url,
+        ML_PIPELINE_DATABASE_PASSWORD_FILE=str(server.password_file),
     )
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout.splitlines()[-1])
-    assert answer["fault"] == "", f"seed {seed}: {answer}"
-    assert answer["told"] >= ROUNDS
+    assert answer["told"] >= answer["rounds"]
     assert not list(tmp_path.rglob("outbox.db"))
 
 
