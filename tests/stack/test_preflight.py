@@ -6,7 +6,6 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -34,10 +33,11 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DockerProgram:
 
 @pytest.fixture
 def ports() -> dict[str, str]:
-    """A free port for each variable."""
-    with ExitStack() as held:  # all at once, so that no two are the same
-        sockets = {name: held.enter_context(socket.create_server(("127.0.0.1", 0))) for name in preflight.PORTS}
-        return {name: str(each.getsockname()[1]) for name, each in sockets.items()}
+    """A free port for each variable, none of which a `listener` could be given."""
+    free: set[int] = set()
+    while len(free) < len(preflight.PORTS):
+        free.add(free_port())
+    return {name: str(port) for name, port in zip(preflight.PORTS, free, strict=True)}
 
 
 @pytest.fixture
