@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -48,6 +48,14 @@ def free_port() -> int:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+def free_ports(names: Collection[str]) -> dict[str, int]:
+    """Return a port as `free_port` finds it for each name, no two the same."""
+    free: set[int] = set()
+    while len(free) < len(names):
+        free.add(free_port())
+    return dict(zip(names, free, strict=True))
 
 
 def used_memory(size: int) -> mmap.mmap:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import stack.__main__ as command_line
 from stack.files import GENERATED, MARK
 from stack.preflight import PORTS
 from tests.stack.docker_program import DockerProgram, healthy_engine
-from tests.support import ROOT
+from tests.support import ROOT, free_ports
 
 SERVICES = ["alertmanager", "dashboards", "grafana", "pipeline", "prometheus", "pushgateway"]
 LONG_RUNNING = [name for name in SERVICES if name != "dashboards"]
@@ -61,9 +59,7 @@ def root(isolated: Path, monkeypatch: pytest.MonkeyPatch, alertmanager: int) -> 
     """A project folder whose ports are free, but for Alertmanager's, which this stack itself has."""
     (isolated / "prometheus").mkdir()
     shutil.copy(ROOT / "prometheus" / "alertmanager.yml.template", isolated / "prometheus")
-    with ExitStack() as held:
-        sockets = {name: held.enter_context(socket.create_server(("127.0.0.1", 0))) for name in PORTS}
-        ports = {name: each.getsockname()[1] for name, each in sockets.items()} | {"ALERTMANAGER_PORT": alertmanager}
+    ports = free_ports(PORTS) | {"ALERTMANAGER_PORT": alertmanager}
     (isolated / ".env").write_text("".join(f"{name}={port}\n" for name, port in ports.items()))
     monkeypatch.setattr(command_line, "_ROOT", isolated)
     return isolated

@@ -15,7 +15,7 @@ from stack import docker as docker_module
 from stack import preflight
 from stack.docker import Compose, StackError, docker, environment
 from tests.stack.docker_program import Answer, DockerProgram, healthy_engine
-from tests.support import ROOT, free_port
+from tests.support import ROOT, free_port, free_ports
 
 NOT_INSTALLED = (
     "the stack needs Docker, which is not installed; "
@@ -34,10 +34,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DockerProgram:
 @pytest.fixture
 def ports() -> dict[str, str]:
     """A free port for each variable, none of which a `listener` could be given."""
-    free: set[int] = set()
-    while len(free) < len(preflight.PORTS):
-        free.add(free_port())
-    return {name: str(port) for name, port in zip(preflight.PORTS, free, strict=True)}
+    return {name: str(port) for name, port in free_ports(preflight.PORTS).items()}
 
 
 @pytest.fixture
