@@ -89,14 +89,10 @@ def _long_body(fields: Mapping[str, Any], redaction: Redaction) -> bytes:
 
 def _short_body(fields: Mapping[str, Any], hides: Callable[[str], bool] | None) -> bytes | None:
     """Encode a record that is small, of plain kinds and without secrets, as most are; None for any other."""
-    if hides is None or type(fields) is not dict or not _OURS.isdisjoint(fields) or not _is_plain(fields, hides):
+    if hides is None or type(fields) is not dict or not _OURS.isdisjoint(fields):
         return None
-    try:
-        line = orjson.dumps(fields, None, orjson.OPT_STRICT_INTEGER)
-    except TypeError:  # a lone surrogate, a key that is no text, or an integer that is too large
-        return None
-    # Within so few bytes, no bound is reached; and what would have to be escaped is left to `encode`.
-    if len(line) > _MOST_BYTES or not line.isascii() or _DELETE in line:
+    line = _short_line(b"", fields, hides, 0)
+    if line is None:
         return None
     return line[:-1] + b"," if fields else b"{"
 
@@ -109,16 +105,22 @@ def joined_body(before: bytes, context: dict[str, Any], hides: Callable[[str], b
         context: The fields of the context.
         hides: Says whether the value of a field of this name is redacted.
     """
-    if not _is_plain(context, hides, 1):
+    line = _short_line(before + b',"context":', context, hides, 1)
+    return None if line is None else line + b","
+
+
+def _short_line(before: bytes, fields: dict[str, Any], hides: Callable[[str], bool], depth: int) -> bytes | None:
+    if not _is_plain(fields, hides, depth):
         return None
     try:
-        line = b'%b,"context":%b,' % (before, orjson.dumps(context))
-    except TypeError:
+        line = before + orjson.dumps(fields, None, orjson.OPT_STRICT_INTEGER)
+    except TypeError:  # a lone surrogate, a key that is no text, or an integer that is too large
         return None
+    # Within so few bytes, no bound is reached; and what would have to be escaped is left to `encode`.
     return None if len(line) > _MOST_BYTES or not line.isascii() or _DELETE in line else line
 
 
-def _is_plain(fields: dict[str, Any], hides: Callable[[str], bool], depth: int = 0) -> bool:
+def _is_plain(fields: dict[str, Any], hides: Callable[[str], bool], depth: int) -> bool:
     for name, value in list(fields.items()):
         if depth and (type(name) is not str or hides(name)):
             return False

@@ -123,6 +123,8 @@ NOTHING_AROUND: Any = dict.fromkeys(_context.VARIABLES)
 @example("m", [], {"action": 1, "given": 2}, "given", {"given": 3}, NOTHING_AROUND, None, None, logging.INFO, 1.0)
 @example("m", [], {"exception": {"type": "E"}}, "given", None, NOTHING_AROUND, None, None, logging.INFO, 1.0)
 @example("m", [], {}, "none", {"ml_pipeline": 1, "result": None}, NOTHING_AROUND, None, None, logging.INFO, 1.0)
+@example("m", [], {"n": 2**53}, "given", None, NOTHING_AROUND, None, None, logging.INFO, 1.0)
+@example("m", [], {"n": 2**60, "m": {"n": -(2**53)}}, "given", None, NOTHING_AROUND, None, None, logging.INFO, 1.0)
 @example("m", [], {"rows": 1}, "both", None, NOTHING_AROUND, 7, 0, logging.INFO, 1_700_000_000.0078125)
 def test_both_ways_write_the_same_bytes(  # noqa: PLR0917 - drawn by name
     message: Any,
