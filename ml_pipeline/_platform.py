@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = [
+    "ANEW",
     "GROUP_READS_FILE",
     "ForkBarrier",
     "after_fork_in_child",
@@ -44,10 +45,12 @@ __all__ = [
 GROUP_READS_FILE: Final = 0o640
 """The mode of a file that its group may read, and nobody else."""
 
+ANEW: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+"""Flags of a file that is written from its beginning."""
+
 _GROUP_READS_FOLDER = 0o750
 _ANYONE = 0o666  # less the umask
 _LAST_STREAM = 2
-_REPLACING = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 _PROC = Path("/proc")
 _STATE_FIELD = 0  # of the fields after the command in /proc/<pid>/stat; proc(5) counts it as the 3rd
 _START_TIME_FIELD = 19
@@ -188,7 +191,7 @@ def replace_whole(path: Path, content: bytes) -> None:
         OSError: If the disk is full or the folder cannot be written; the old file is then untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as partial, os.fdopen(open_file(partial, _REPLACING), "wb") as file:
+    with _replacing(path) as partial, os.fdopen(open_file(partial, ANEW), "wb") as file:
         file.write(content)
 
 
@@ -208,7 +211,7 @@ def replace_durably(path: Path, content: bytes, *, for_group: bool = False) -> N
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
     opened = open_for_group if for_group else open_file
-    with _replacing(path) as partial, os.fdopen(opened(partial, _REPLACING), "wb") as file:
+    with _replacing(path) as partial, os.fdopen(opened(partial, ANEW), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

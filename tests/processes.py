@@ -123,10 +123,8 @@ def tell_until_killed(
                 os._exit(1)
         children.append(pid)
     os.close(told)
-    heard = b""
-    while heard.count(b"\n") < wanted and select.select([reading], [], [], DEADLINE_SECONDS)[0]:
-        heard += os.read(reading, 65_536)
-    time.sleep(wait_seconds)
+    heard = _heard(reading, b"", DEADLINE_SECONDS, wanted)
+    heard = _heard(reading, heard, wait_seconds, sys.maxsize)
     for pid in children:
         os.kill(pid, signal.SIGKILL)
     for pid in children:
@@ -135,3 +133,16 @@ def tell_until_killed(
         heard += more
     os.close(reading)
     return heard.decode().splitlines()
+
+
+def _heard(reading: int, heard: bytes, seconds: float, wanted: int) -> bytes:
+    """Read until there are so many lines, the time is over, or nobody is left who could write."""
+    end = time.monotonic() + seconds
+    while (
+        heard.count(b"\n") < wanted
+        and (left := end - time.monotonic()) > 0
+        and select.select([reading], [], [], left)[0]
+        and (more := os.read(reading, 65_536))
+    ):
+        heard += more
+    return heard

@@ -1,7 +1,8 @@
 """The log calls of the audit logger, which spare a record the detour where the trail alone takes it.
 
-The detour is a ``LogRecord``, an event made from it, and the bus. The line is the same by both ways, because what it
-says is decided in `_log_events` alone; here is only decided whether anybody else would have seen the record on its way.
+The detour is a ``LogRecord``, an event made from it, and the bus. What a line says is decided in `_log_events`; here is
+decided whether anybody else would have seen the record on its way, and the line of a simple one is put together from
+pieces that are known. Tests hold both ways to the same bytes, for any input.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from ml_pipeline.config._audit_chain import joined_body
 from ml_pipeline.config._encoding import rfc3339
 from ml_pipeline.config._events import DEFAULT_BUS, AuditEvent
 from ml_pipeline.config._log_events import audit_fields, process_user, told_of
-from ml_pipeline.config._log_format import EXTRA_KEY, OWN_ATTRIBUTES, without_empty
+from ml_pipeline.config._log_fast import REFUSALS, formatted
+from ml_pipeline.config._log_format import EXTRA_KEY, GIVEN_KEYS, OWN_ATTRIBUTES, without_empty
 from ml_pipeline.config._redaction import current
 
 if TYPE_CHECKING:
@@ -33,19 +35,13 @@ __all__ = ["SINK", "AuditCalls"]
 SINK: Final = "logging_config"
 """The name under which the log subscribes to the bus."""
 
-_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
-_GIVEN: Final = {"operation", "user_id", "context"}
 _TEXT: Final = frozenset({str})
 _SPECIAL: Final = frozenset({"action", "given", "exception"})
 """Names of details that `audit_fields` puts elsewhere."""
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _NOTHING_GIVEN: Final[Mapping[str, Any]] = MappingProxyType({"context": _NOTHING})
 
-_REFUSALS: Final = (TypeError, ValueError, ArithmeticError, LookupError, MemoryError)
-"""What formatting plain values can raise; such a record takes the detour."""
-
 # Names of this module are found sooner than those of another.
-
 _carried: Final = _context.fields.get
 _operation_id, _run_id, _user_id = _context.operation_id.get, _context.run_id.get, _context.user_id.get
 _operation, _trace_id, _span_id = _context.operation.get, _context.trace_id.get, _context.span_id.get
@@ -92,10 +88,10 @@ class AuditCalls(logging.Logger):
         if type(msg) is not str or _record_factory() is not logging.LogRecord or not _is_left_to(SINK, AuditEvent):
             return False
         try:
-            action = _formatted(msg, args) if args else msg
+            action = formatted(msg, args) if args else msg
             given, raw = _taken_apart(extra)
             details = {**(_carried() or _NOTHING), **raw, **given["context"]}
-        except _REFUSALS:
+        except REFUSALS:
             return False
         failed = _runtime.attempt(self._append, action, details, given)[1]
         if failed is not None:  # by these names the detour counts it, where the event is taken and where it was made
@@ -170,12 +166,6 @@ def _further_up(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "stacklevel": options.get("stacklevel", 1) + 1}
 
 
-def _formatted(msg: str, args: tuple[Any, ...]) -> str:
-    if not _PLAIN.issuperset(map(type, args)):
-        raise TypeError(msg)
-    return msg % args
-
-
 def _taken_apart(extra: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """What `log_operation` made, and what was given beside it."""
     if extra is None:
@@ -184,7 +174,7 @@ def _taken_apart(extra: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         raise TypeError(extra)
     given = extra.get(EXTRA_KEY, _NOTHING_GIVEN)
     if given is not _NOTHING_GIVEN:
-        if type(given) is not dict or given.keys() != _GIVEN or type(given["context"]) is not dict:
+        if type(given) is not dict or given.keys() != GIVEN_KEYS or type(given["context"]) is not dict:
             raise TypeError(EXTRA_KEY)
         if len(extra) == 1:
             return given, _NOTHING

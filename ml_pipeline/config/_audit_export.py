@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import orjson
 
-from ml_pipeline._platform import GROUP_READS_FILE, open_file
+from ml_pipeline._platform import ANEW, GROUP_READS_FILE, open_file
 from ml_pipeline.config._audit_head import head_path
 from ml_pipeline.config._audit_journal import journal_path, read_missing
 from ml_pipeline.config._audit_segments import anchor_path, trail_lines
@@ -100,9 +100,8 @@ def export_trail_to(
     """
     _refuse(target, (trail, *logs), kept, force=force)
     partial = target.with_name(f".{target.name}.partial")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
     try:
-        with os.fdopen(open_file(partial, flags, GROUP_READS_FILE), "wb") as file:
+        with os.fdopen(open_file(partial, ANEW, GROUP_READS_FILE), "wb") as file:
             counts = export_trail(trail, file, form, wanted, key)
         partial.replace(target)
     finally:

@@ -23,14 +23,14 @@ import orjson
 from ml_pipeline import _runtime
 from ml_pipeline.config import _context
 from ml_pipeline.config._encoding import encode, rfc3339, to_plain
-from ml_pipeline.config._log_format import EXTRA_KEY, OWN_ATTRIBUTES, without_empty
+from ml_pipeline.config._log_format import EXTRA_KEY, GIVEN_KEYS, OWN_ATTRIBUTES, without_empty
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
 
 
-__all__ = ["LOGGING_FILE", "Aim", "LineFile", "ShortWay"]
+__all__ = ["LOGGING_FILE", "REFUSALS", "Aim", "LineFile", "ShortWay", "formatted"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -40,7 +40,6 @@ LOGGING_FILE: Final = logging.Logger.info.__code__.co_filename
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
 """Types whose values JSON has a form for; of floats, those that are finite."""
 _TEXT: Final = frozenset({str, type(None)})
-_GIVEN: Final = {"operation", "user_id", "context"}
 _TAKEN: Final = OWN_ATTRIBUTES | {EXTRA_KEY}
 _MOST_BYTES: Final = 4_096
 """Of message and fields together: within it, none of the bounds of `to_plain` can be reached."""
@@ -57,7 +56,7 @@ _FRACTIONS: Final = {number + _TO_WHOLE: b"%03d" % number for number in range(1_
 _NEXT_MILLISECOND: Final = 999.5
 """So many microseconds are rounded up to a millisecond."""
 
-_REFUSALS: Final = (TypeError, ValueError, ArithmeticError, LookupError, MemoryError)
+REFUSALS: Final = (TypeError, ValueError, ArithmeticError, LookupError, MemoryError)
 """What formatting and encoding plain values can raise; such a record is refused."""
 
 # Names of this module are found sooner than those of another.
@@ -223,7 +222,7 @@ class ShortWay:
                         return False
                 named, fields = _CONTEXT, _dumps(extra, None, _STRICT)
             if args:
-                message = _formatted(message, args)
+                message = formatted(message, args)
             said = _dumps(message)
             if len(said) + len(fields) > _MOST_BYTES or not message:
                 return False
@@ -248,7 +247,7 @@ class ShortWay:
             if _DELETE in line or not line.isascii():  # what ends a line or steers a terminal has to be escaped
                 said, fields = encode(message), encode(extra) if fields else b""
                 line = _joined((moment, fraction, head, said, ids, site, origin, named, fields, b"}\n"))
-        except _REFUSALS:
+        except REFUSALS:
             return False
         for file, count in files:
             try:
@@ -346,7 +345,7 @@ class ShortWay:
 
 def _taken_apart(extra: dict[Any, Any]) -> tuple[str | None, str | None, dict[Any, Any]]:
     given = extra[EXTRA_KEY]
-    if len(extra) != 1 or type(given) is not dict or given.keys() != _GIVEN:
+    if len(extra) != 1 or type(given) is not dict or given.keys() != GIVEN_KEYS:
         raise ValueError(EXTRA_KEY)
     operation, user_id, context = given["operation"], given["user_id"], given["context"]
     if type(operation) not in _TEXT or type(user_id) not in _TEXT or type(context) is not dict:
@@ -354,7 +353,8 @@ def _taken_apart(extra: dict[Any, Any]) -> tuple[str | None, str | None, dict[An
     return operation, user_id, context
 
 
-def _formatted(message: str, args: tuple[Any, ...]) -> str:
+def formatted(message: str, args: tuple[Any, ...]) -> str:
+    """Put arguments into a message, where they are of plain kinds; one of `REFUSALS` if not, or if they do not fit."""
     for value in args:
         if type(value) not in _PLAIN and type(value) is not float:
             raise TypeError(message)

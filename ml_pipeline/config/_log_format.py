@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXTRA_KEY",
+    "GIVEN_KEYS",
     "JSON_KEYS",
     "OWN_ATTRIBUTES",
     "beside",
@@ -68,7 +69,8 @@ OWN_ATTRIBUTES: Final = frozenset({*logging.LogRecord("", 0, "", 0, "", None, No
 """What a ``LogRecord`` of this Python has without any ``extra=``; ``taskName`` is one of them from 3.12 on."""
 
 _OWN_AND_GIVEN: Final = OWN_ATTRIBUTES | {EXTRA_KEY}
-_GIVEN_KEYS: Final = frozenset({"operation", "user_id", "context"})
+GIVEN_KEYS: Final = frozenset({"operation", "user_id", "context"})
+"""Of what `log_operation` makes."""
 _NOTHING_GIVEN: Final[Mapping[str, Any]] = MappingProxyType({})
 _CAN_BE_EMPTY: Final = frozenset({str, dict, tuple, MappingProxyType})
 _MOST_STACKTRACE_CHARACTERS: Final = 65_536
@@ -172,7 +174,7 @@ def message_of(record: logging.LogRecord) -> str:
 def given_fields(record: logging.LogRecord) -> Mapping[str, Any]:
     """Return what `log_operation` or an event put on a record; empty where neither did."""
     given = getattr(record, EXTRA_KEY, None)
-    return given if type(given) is dict and given.keys() >= _GIVEN_KEYS else _NOTHING_GIVEN
+    return given if type(given) is dict and given.keys() >= GIVEN_KEYS else _NOTHING_GIVEN
 
 
 def exception_of(record: logging.LogRecord, given: Mapping[str, Any]) -> dict[str, str] | None:

@@ -264,8 +264,7 @@ def _write_packed(
     partial: Path, name: str, source: BinaryIO, before: os.stat_result, is_ending: Callable[[], bool]
 ) -> bool:
     """Write the compressed form and say whether it is whole: the file has not changed meanwhile."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-    with os.fdopen(_platform.open_file(partial, flags, _MODE), "wb") as file:
+    with os.fdopen(_platform.open_file(partial, _platform.ANEW, _MODE), "wb") as file:
         with gzip.GzipFile(name, "wb", _LEVEL, fileobj=file, mtime=before.st_mtime) as packing:
             left = before.st_size  # not to the end, which a writer that never lets go would move on and on
             while chunk := source.read(min(_CHUNK, left)):

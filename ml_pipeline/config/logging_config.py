@@ -125,7 +125,7 @@ class AuditLogger(PipelineLogger):
 
     def getChild(self, suffix: str) -> AuditLogger:  # noqa: N802 - logging's own name
         """Return a logger below this one, which is an audit logger too; see `logging.Logger.getChild`."""
-        return _adopted(super().getChild(suffix), AuditLogger)
+        return _named(f"{self.name}.{suffix}", AuditLogger)
 
     def handle(self, record: logging.LogRecord) -> None:
         """Publish the record as an `AuditEvent`."""
