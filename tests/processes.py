@@ -40,6 +40,20 @@ def python_answer(code: str, *arguments: str, **environment: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def left_by_its_reader(*arguments: str) -> tuple[bytes, int]:
+    """Run ``ml-pipeline``, take a line of what it writes, and go; what it says on stderr, and its exit code."""
+    ours = subprocess.Popen(
+        [sys.executable, "-m", "ml_pipeline", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with ours:
+        assert ours.stdout
+        assert ours.stderr
+        assert ours.stdout.readline()
+        ours.stdout.close()
+        complaint = ours.stderr.read()
+    return complaint, ours.returncode
+
+
 def kill_for_rounds(program: str, *arguments: object, **environment: str) -> dict[str, Any]:
     """Run a program of the tests that kills what it starts, as often as ``FAULT_ROUNDS`` says, or ten times.
 

@@ -6,8 +6,6 @@ import csv
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from ml_pipeline.config._audit_retention import expire
 from ml_pipeline.config._log_levels import tell_level
 from ml_pipeline.config.logging_config import audit_logger, log_operation
 from tests.config.audit_kit import content_of, files_of, lines_of, pack, write_daily, write_trail
+from tests.processes import left_by_its_reader
 from tests.support import run_example
 
 TRAIL = Path("ml_pipeline/logs/audit.log")
@@ -216,15 +215,7 @@ def test_a_closed_pipe_ends_quietly() -> None:
     """As ``ml-pipeline audit export | head -1`` closes it."""
     for number in range(1_000):
         audit_logger.info(f"record {number} {'x' * 200}")
-    ours = subprocess.Popen(
-        [sys.executable, "-m", "ml_pipeline", "audit", "export"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert ours.stdout
-    assert ours.stdout.readline()
-    ours.stdout.close()
-    assert ours.stderr
-    assert (ours.stderr.read(), ours.wait()) == (b"", 0)
-    ours.stderr.close()
+    assert left_by_its_reader("audit", "export") == (b"", 0)
 
 
 def test_no_cell_is_parted_where_lists_have_semicolons(capsys: pytest.CaptureFixture[str]) -> None:

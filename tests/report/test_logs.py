@@ -17,6 +17,7 @@ from ml_pipeline.cli import main
 from ml_pipeline.report._log_query import Query
 from ml_pipeline.report._log_reader import Reader
 from ml_pipeline.report._log_segments import find_channels
+from tests.processes import left_by_its_reader
 from tests.report.logs_kit import LOGS, RUN, line, messages, write, zurich  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("zurich")
@@ -426,12 +427,4 @@ def test_a_file_that_cannot_be_read_is_said_and_the_others_are_shown(capsys: pyt
 def test_a_closed_pipe_ends_quietly(isolated: Path) -> None:
     """As ``ml-pipeline logs | head`` closes it."""
     write("ml_pipeline.log", *(line(n % 60, "x" * 200) for n in range(5_000)))
-    ours = subprocess.Popen(
-        [sys.executable, "-m", "ml_pipeline", "logs"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert ours.stdout
-    assert ours.stdout.readline()
-    ours.stdout.close()
-    assert ours.stderr
-    assert (ours.stderr.read(), ours.wait()) == (b"", 0)
-    ours.stderr.close()
+    assert left_by_its_reader("logs") == (b"", 0)
