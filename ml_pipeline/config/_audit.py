@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["GENESIS", "AuditReport", "AuditTrail", "read_key", "verify"]
 
 _FEWEST_KEY_BYTES: Final = 16
-_LOOK_SECONDS: Final = 1.0
-"""Between two looks whether the head lies in its place, while nobody else writes."""
 _FOREVER: Final = Retention(days=1 << 40)
 
 
@@ -144,7 +141,6 @@ class AuditTrail:
                     _platform.unlock(descriptor)
 
     def _close_all(self) -> None:
-        self._end = -1
         self._head.close()
         self._journal.close()
         self._file.close()
@@ -152,7 +148,6 @@ class AuditTrail:
     def _forget(self) -> None:
         self._group = GroupCommit(self._commit)
         self._end = -1
-        self._look_at = 0.0
         self._day = 0
         self._is_first = self._is_torn = False
 
@@ -165,7 +160,6 @@ class AuditTrail:
             is_done = True
         finally:
             if not is_done:  # the next attempt opens the files anew
-                self._end = -1
                 self._head.close()
                 self._journal.close()
                 with contextlib.suppress(OSError):  # not locked yet
@@ -193,13 +187,8 @@ class AuditTrail:
 
     def _catch_up(self, descriptor: int) -> None:
         """Find the end of the trail again if another process wrote since, or something happened to the files."""
-        if os.lseek(descriptor, 0, os.SEEK_END) == self._end:
-            now = time.monotonic()
-            if now < self._look_at:
-                return
-            if self._head.is_in_place():
-                self._look_at = now + _LOOK_SECONDS
-                return
+        if os.lseek(descriptor, 0, os.SEEK_END) == self._end and self._head.is_in_place():
+            return
         rotation = self._rotation
         if rotation is not None and self._day != rotation.today():
             self._day = rotation.day_of_file(os.fstat(descriptor))
@@ -234,7 +223,6 @@ class AuditTrail:
 
     def _write(self, descriptor: int, bodies: list[bytes]) -> None:
         content, place = seal(bodies, self._place, self._key, is_first=self._is_first)
-        head = self._head.line(place)  # now: a processor that has slept until the disk was ready is slow at first
         if self._is_torn and bodies:
             content = b"\n" + content
         try:
@@ -254,7 +242,7 @@ class AuditTrail:
         if bodies:
             self._place, self._end, self._is_first, self._is_torn = place, self._end + len(content), False, False
             with _runtime.guard("audit"):  # the records are on disk, and a head that is behind is no harm
-                self._head.write(head)
+                self._head.write(place)
                 self._journal.begin(self._end, place)
             if self._rotation is not None:
                 self._day = self._rotation.today()

@@ -63,13 +63,10 @@ class Head:
         replace_file(self._file.path, _line(place, self._key, is_new=True))
         self.is_new = True
 
-    def line(self, place: Place) -> bytes:
-        """Make what `write` takes."""
-        return _line(place, self._key)
-
-    def write(self, line: bytes) -> None:
+    def write(self, place: Place) -> None:
         """Name another place."""
         descriptor = self._file.open()
+        line = _line(place, self._key)
         if hasattr(os, "pwrite"):
             os.pwrite(descriptor, line, 0)
             return
