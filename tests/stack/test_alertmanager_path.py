@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 import urllib.error
@@ -93,6 +94,19 @@ class World:
             {"Content-Type": "application/json"},
         )
         urllib.request.urlopen(request, timeout=5).close()
+
+    def wait_for_notes(self) -> None:
+        """Wait until Alertmanager has noted what it has mailed, which it does after its mail has been taken.
+
+        It looks into its notes at each turn of a group, one second apart, and a turn ends with its note.
+        """
+        asked = self._times_asked_of_notes()
+        eventually(lambda: self._times_asked_of_notes() > asked)
+
+    def _times_asked_of_notes(self) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+            (times,) = re.findall(rb"^alertmanager_nflog_queries_total (\S+)$", answer.read(), re.MULTILINE)
+        return float(times)
 
     def mails(self) -> tuple[list[str], list[str]]:
         """Return the subjects of Alertmanager's mails and of the process's own."""
@@ -242,6 +256,7 @@ def test_alertmanager_is_restarted_in_between(world: World) -> None:
     with world.alertmanager():
         world.alerts.alert_processing_failure("before", "x")
         eventually(lambda: world.mails()[0])
+        world.wait_for_notes()
     world.alerts.alert_data_quality("meanwhile")
     eventually(lambda: world.mails()[1])
     with world.alertmanager():
