@@ -14,23 +14,32 @@ _OTHER = ("other", "other")
 class Cells(MutableMapping[tuple[str, str], int]):
     """Counts by key, of which a hot path keeps the cell: to add to that costs a third of looking it up."""
 
-    __slots__ = ("_cells",)
+    __slots__ = ("_cells", "_shared")
 
     def __init__(self) -> None:
-        self._cells: dict[tuple[str, str], list[int]] = {}
+        self._cells: dict[tuple[str, str], list[list[int]]] = {}
+        self._shared: dict[tuple[tuple[str, str], ...], list[int]] = {}
 
-    def cell(self, key: tuple[str, str]) -> list[int]:
-        """Return the one place that holds the count of *key*; it counts until the next `clear`."""
-        return self._cells.setdefault(key, [0])
+    def cell(self, *keys: tuple[str, str]) -> list[int]:
+        """Return the one place that counts for all of these keys at once, until the next `clear`."""
+        made = [0]
+        cell = self._shared.setdefault(keys, made)
+        if cell is made:
+            for key in keys:
+                self._cells.setdefault(key, []).append(cell)
+        return cell
 
     def __getitem__(self, key: tuple[str, str]) -> int:
-        return self.cell(key)[0]
+        self.cell(key)
+        return sum(count for (count,) in self._cells.get(key, ()))
 
     def __setitem__(self, key: tuple[str, str], count: int) -> None:
-        self.cell(key)[0] = count
+        self.cell(key)[0] += count - self[key]
 
     def __delitem__(self, key: tuple[str, str]) -> None:
         del self._cells[key]
+        for keys in [keys for keys in self._shared if key in keys]:
+            del self._shared[keys]
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(list(self._cells))  # other threads may add one meanwhile

@@ -17,6 +17,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from ml_pipeline import _platform, _runtime
+from ml_pipeline.config._log_handle import LineFile
 from ml_pipeline.config._log_slow import run_within
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class BufferedFiles:
             thread.join(self._patience)
 
 
-class BufferedFile:
+class BufferedFile(LineFile):
     """Lines that wait for one file. Thread-safe.
 
     A line is put at the end in one step of the interpreter, and what was written is taken from the front in another, so
@@ -115,6 +116,7 @@ class BufferedFile:
     _put: Callable[[bytes], None]
 
     def __init__(self, file: AppendFile, lost: Callable[[Exception, int], None]) -> None:
+        super().__init__()
         self._file = file
         self._lost = lost
         self._waiting = bytearray()
@@ -139,9 +141,6 @@ class BufferedFile:
     def write(self, line: bytes) -> None:
         """Do the same."""
         self.quick(line)
-
-    def tick(self, now: float) -> None:
-        """Do nothing: what waits is written the long way."""
 
     def wait_no_more(self) -> None:
         """Write what waits, and each later line at once: another thread may still have this file in hand."""
@@ -184,7 +183,7 @@ class BufferedFile:
         size, taken, is_over = len(lines), self._file.taken, False
         taken.clear()
         try:
-            failed = _runtime.attempt(self._file.write_told, lines)[1]
+            failed = _runtime.attempt(self._file.write, lines)[1]
             is_over = True
         finally:
             # A signal handler may raise at any call, also right after the kernel has taken the lines; kept here, they
@@ -194,7 +193,7 @@ class BufferedFile:
         return failed
 
 
-class UrgentFile:
+class UrgentFile(LineFile):
     """A file whose lines do not wait.
 
     Args:
@@ -205,6 +204,7 @@ class UrgentFile:
     __slots__ = ("_file", "_flush")
 
     def __init__(self, file: BufferedFile, flush: Callable[[], None]) -> None:
+        super().__init__()
         self._file = file
         self._flush = flush
 
@@ -217,6 +217,3 @@ class UrgentFile:
     def write(self, line: bytes) -> None:
         """Do the same."""
         self.quick(line)
-
-    def tick(self, now: float) -> None:
-        """Do nothing, as `BufferedFile` does."""

@@ -1,8 +1,8 @@
 """Files that are appended to one whole line at a time, handed to the kernel before the call returns.
 
 At most once a second, on the way of a write, a file is looked at: whether it still lies at its path, and whether it is
-due to be set aside. Between two looks a write compares two numbers and makes one system call. Only the write at a look
-is timed, see `_log_slow`; as there is a look at least as often as a write may take, the one after a slow one is timed.
+due to be set aside. Between two looks the short way appends to it without a lock or a clock. Such an append is not
+timed, see `_log_slow`; as there is a look at least as often as a write may take, the one after a slow one is timed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ml_pipeline import _platform, _runtime
-from ml_pipeline.config._log_handle import Handle, ends_torn
+from ml_pipeline.config._log_handle import Handle, LineFile, ends_torn
 from ml_pipeline.config._log_retention import Keeper, Retention, channel_files
 from ml_pipeline.config._log_rotation import Rotation, is_in_place
 from ml_pipeline.config._log_slow import Stall, run_within
@@ -29,16 +29,17 @@ if TYPE_CHECKING:
 
 __all__ = ["AppendFile", "AppendFiles"]
 
-_append: Final = os.write  # found sooner than through its module
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
 _LOOK_SECONDS: Final = 1.0
 _NOW: Final = float("-inf")
 _UNBOUNDED: Final = 1 << 62
+_SPARE_BYTES: Final = 1 << 18
+"""More than is appended to all files in a millisecond: where a file has less room, its bytes are counted exactly."""
 _MOST_TRIES: Final = 100  # some file systems name a file by another number each time it is asked for
 _IDLE, _WRITING, _CLOSING = range(3)
 
 
-class AppendFile:
+class AppendFile(LineFile):
     """One file, opened at the first write; threads and processes may share it, because every write is one append.
 
     A file that was removed, or that another took the place of, is noticed within a second; what was written to it until
@@ -54,7 +55,7 @@ class AppendFile:
     Attributes:
         path: The file.
         stall: What becomes of lines while the file is slow.
-        taken: How many bytes the kernel took of the last line that `write_told` handed to it; empty if it has not come
+        taken: How many bytes the kernel took of the last line that `write` handed to it; empty if it has not come
             to that since someone cleared it. It tells even where a signal handler has raised in the middle.
     """
 
@@ -67,9 +68,9 @@ class AppendFile:
         "_look_at",
         "_monotonic",
         "_on_look",
-        "_quick",
         "_room",
         "_rotation",
+        "_since",
         "_state",
         "_torn",
         "path",
@@ -86,6 +87,7 @@ class AppendFile:
         monotonic: Callable[[], float] = time.monotonic,
         slow_seconds: float = 0.0,
     ) -> None:
+        super().__init__()
         self.path = path
         self.stall = Stall(path, slow_seconds, self._write_alone)
         self.taken: deque[int] = deque(maxlen=1)
@@ -96,47 +98,23 @@ class AppendFile:
         self._state = _IDLE
         self._descriptor = -1
         self._handle: Handle | None = None
-        self._quick: Handle | None = None  # the same, while nothing but an append is to be done
         self._torn = False
         self._full_at: float = _UNBOUNDED
+        self._room: float = _UNBOUNDED  # less what was appended by the handle
+        self._since: int | None = None  # how much had been appended to all files at the last look
         self._look_at = _NOW
-        self._room: float = _UNBOUNDED
         self._day = 0
 
-    def quick(self, line: bytes) -> bool:
-        """Append one line without the lock, if nothing but that is to be done; otherwise do nothing.
+    def tick(self, now: float, appended: int) -> None:
+        """Have no line appended by the handle until the file has been looked at, if that is due, or it may be full."""
+        if self._since is None:
+            self._since = appended
+        if now >= self._look_at or appended - self._since > self._room - _SPARE_BYTES:
+            self.handle, self._look_at = None, _NOW
 
-        The kernel keeps the appends of threads apart, and a handle is closed when the last of them lets go of it.
-
-        Args:
-            line: As `write` takes it.
-
-        Returns:
-            Whether it was written; if not, it is for `write`.
-
-        Raises:
-            OSError: As `write` does.
-        """
-        handle = self._quick
-        if handle is None:
-            return False
-        try:
-            written = _append(handle.number, line)
-            self._room = room = self._room - written
-            if room <= 0 or written != len(line):
-                self._finish(line[written:])
-        except OSError:
-            self._quick, self._look_at = None, _NOW
-            raise
-        return True
-
-    def tick(self, now: float) -> None:
-        """Have no line taken quickly until the file has been looked at, if that is due by ``time.monotonic``."""
-        if now >= self._look_at:
-            self._quick = None
-
-    def _finish(self, rest: bytes) -> None:
-        self._quick = None
+    def finish(self, rest: bytes) -> None:
+        """Write what a disk that is filling has not taken of a line; the file is looked at before the next one."""
+        self.handle, self._look_at = None, _NOW
         if rest:
             with self._lock:
                 self._complete(rest)
@@ -151,11 +129,6 @@ class AppendFile:
             OSError: If it could not be written whole; the next line then starts on a line of its own.
             SlowWrite: If the file is slow, and too much waits for it already.
         """
-        if self._monotonic() >= self._look_at or not self.quick(line):
-            self.write_told(line)
-
-    def write_told(self, line: bytes) -> None:
-        """Do the same, and tell in *taken* how far it came."""
         stall = self.stall
         while not (stall.is_on and stall.takes(line)):
             if run_within(self._lock, stall.patience, self._write, line):
@@ -184,13 +157,13 @@ class AppendFile:
         begun = self._monotonic()
         try:
             self._state = _WRITING
-            self._quick = None  # if this one takes long, no other thread is to follow it
-            if self._room <= 0 or begun >= self._look_at:
-                self._look()
+            self.handle = None  # if this one takes long, no other thread is to follow it
+            is_due = self._room <= 0 or begun >= self._look_at
+            handle = (None if is_due else self._handle) or self._look()
             if self._torn:
                 line = b"\n" + line
             # Written and told in one step of the interpreter: a signal handler raises before or after, not between.
-            self.taken.extend(map(_append, (self._descriptor,), (line,)))
+            self.taken.extend(map(os.write, (handle.number,), (line,)))
             written = self.taken[-1]
             self._room -= written
             if self._torn or written != len(line):
@@ -205,8 +178,8 @@ class AppendFile:
             seconds = self._monotonic() - begun
             if seconds > self.stall.seconds or self.stall.is_on:
                 self.stall.judge(seconds)
-        if self._room > 0 and self._handle and self._handle.is_regular and not self.stall.is_on:
-            self._quick = self._handle
+        if self._room > _SPARE_BYTES and handle is self._handle and handle.is_regular and not self.stall.is_on:
+            self.handle = handle
 
     def let_go(self) -> None:
         """Close the file if it no longer lies at its path, so that nobody waits for the next write to do so."""
@@ -231,11 +204,11 @@ class AppendFile:
         finally:
             os.close(descriptor)
 
-    def _look(self) -> None:
-        """See to it that the open file is the one at the path, and that it is not due to be set aside."""
-        held = self._held() or self._open()
-        is_file = stat.S_ISREG(held.st_mode)
-        if is_file and held.st_size < self._full_at - self._room:  # cut: what was written since is not all there
+    def _look(self) -> Handle:
+        """Return the open file, which is the one at the path, and not due to be set aside."""
+        handle, held = self._held() or self._open()
+        is_file = handle.is_regular
+        if is_file and held.st_size != self._full_at - self._room:  # others wrote to it, or have cut it
             self._torn = bool(ends_torn(self.path, held))
         rotation = self._rotation
         left_today: float = _UNBOUNDED
@@ -245,44 +218,47 @@ class AppendFile:
                 self._day, self._torn = rotation.today(), False
             elif rotation.is_due(held.st_size, self._day) and self._rotated(rotation, held):
                 self._shut()
-                held = self._open()
+                handle, held = self._open()
             self._room = rotation.room(held.st_size)
-        self._full_at = held.st_size + self._room
+        self._full_at, self._since = held.st_size + self._room, None
         self._look_at = self._monotonic() + min(_LOOK_SECONDS, left_today, self.stall.seconds)
         if self._on_look is not None:
             self._on_look()
+        return handle
 
     def _rotated(self, rotation: Rotation, held: os.stat_result) -> bool:
         with _runtime.guard("log_rotation"):  # a file that cannot be set aside is written on
             return rotation.rotate(self.path, held, self._day)
         return False
 
-    def _held(self) -> os.stat_result | None:
-        """What is open, if it lies at the path; if not, it is closed."""
-        if self._handle is None:
+    def _held(self) -> tuple[Handle, os.stat_result] | None:
+        """What is open, and its state, if it lies at the path; if not, it is closed."""
+        handle = self._handle
+        if handle is None:
             return None
-        held = self._handle.status()
+        held = handle.status()
         try:
             if held is not None and is_in_place(self.path, held):
-                return held
+                return handle, held
         except PermissionError:  # the folder lets nobody look: what is open is as good as it gets
-            return held
+            if held is not None:
+                return handle, held
         except OSError:  # the file system is gone
             pass
         self._shut()
         return None
 
     def _shut(self) -> None:
-        self._handle = self._quick = None  # which closes it, now or when the write of another thread has ended
+        self._handle = self.handle = None  # which closes it, now or when the write of another thread has ended
         self._descriptor, self._look_at = -1, _NOW
 
-    def _open(self) -> os.stat_result:
+    def _open(self) -> tuple[Handle, os.stat_result]:
         self._descriptor, held, self._torn = self._opened()
-        self._handle = Handle(self._descriptor, held)
-        self._room = self._full_at = _UNBOUNDED
+        self._handle = handle = Handle(self._descriptor, held)
+        self._room, self._full_at = _UNBOUNDED, _UNBOUNDED + held.st_size
         if self._rotation is not None:
             self._day = self._rotation.day_of_file(held)
-        return held
+        return handle, held
 
     def _opened(self) -> tuple[int, os.stat_result, bool]:
         """Open the file that lies at the path; also what it is, and whether its last line has no end."""

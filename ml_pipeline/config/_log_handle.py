@@ -1,4 +1,4 @@
-"""An open log file: closed when nobody holds it any more, and asked whether its last line has an end."""
+"""What log lines go to, and the open file below it: closed when nobody holds it, and asked how its last line ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Handle", "ends_torn"]
+__all__ = ["Handle", "LineFile", "ends_torn"]
 
 
 class Handle:
@@ -47,6 +47,52 @@ class Handle:
         with contextlib.suppress(OSError, AttributeError):  # it may have been interrupted before it had any
             if self.status() is not None:
                 os.close(self.number)
+
+
+class LineFile:
+    """What lines go to: a file, or a buffer before it. Thread-safe.
+
+    Attributes:
+        handle: The open file, while nothing but an append is to be done. Who appends a line to it calls `finish` if it
+            was not taken whole. None: lines are for `quick` and `write`.
+    """
+
+    __slots__ = ("handle",)
+
+    def __init__(self) -> None:
+        self.handle: Handle | None = None
+
+    def quick(self, line: bytes) -> bool:  # noqa: ARG002
+        """Take a line, if that is quick; False, and nothing done, if it is not.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        return False
+
+    def finish(self, rest: bytes) -> None:
+        """Take what was not appended of a line: nothing, where that raised an error.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        raise NotImplementedError
+
+    def tick(self, now: float, appended: int) -> None:
+        """Hear in every millisecond that has lines, as who appends neither reads a clock nor counts by files.
+
+        Args:
+            now: The time, by ``time.monotonic``.
+            appended: How many bytes were appended until now, to this file and all others together.
+        """
+
+    def write(self, line: bytes) -> None:
+        """Take a line.
+
+        Raises:
+            Exception: If it cannot be written.
+        """
+        raise NotImplementedError
 
 
 def ends_torn(path: Path, held: os.stat_result) -> bool | None:

@@ -17,7 +17,7 @@ from ml_pipeline.config._log_format import first_text_line, json_line, line_fiel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ml_pipeline.config._log_fast import LineFile
+    from ml_pipeline.config._log_handle import LineFile
     from ml_pipeline.settings import Settings
 
 __all__ = ["Outlet"]

@@ -182,10 +182,10 @@ def test_a_write_inside_a_write_waits(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(_log_buffer, "_FULL_BYTES", 1)
 
     class Interrupted(AppendFile):
-        def write_told(self, line: bytes) -> None:
+        def write(self, line: bytes) -> None:
             if b"one" in line:
                 buffer.quick(b"signal\n")
-            super().write_told(line)
+            super().write(line)
 
     buffer = BufferedFile(Interrupted(tmp_path / "a.log"), lambda *_: None)
     buffer.quick(b"one\n")
@@ -202,9 +202,9 @@ def test_a_signal_handler_that_raises_doubles_and_loses_nothing(is_taken: bool, 
     """Whether it raises before the kernel takes the lines, or after."""
 
     class Interrupted(AppendFile):
-        def write_told(self, line: bytes) -> None:
+        def write(self, line: bytes) -> None:
             if line != b"one\n" or is_taken:
-                super().write_told(line)
+                super().write(line)
             if line == b"one\n":
                 raise _Ended
 

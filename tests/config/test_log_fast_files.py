@@ -1,0 +1,145 @@
+"""What the short way appends to the open files itself: files are set aside, cut and refused under it all the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import ml_pipeline
+from ml_pipeline import _runtime
+from ml_pipeline.config._log_files import AppendFile
+from ml_pipeline.config._log_rotation import Rotation, rotated_files
+from ml_pipeline.config.logging_config import main_logger
+from tests.config.test_log_fast import LOGS, root_handlers
+
+MAX_BYTES = 1_000_000
+SPARE_BYTES = 1 << 18
+LINE = b"a line of twenty by\n"
+
+
+def append(file: AppendFile, line: bytes) -> None:
+    """Do what the short way does with a file that offers its handle."""
+    handle = file.handle
+    assert handle is not None
+    assert os.write(handle.number, line) == len(line)
+
+
+def test_threads_fill_files_and_lose_nothing() -> None:
+    """Of a file that is nearly full each byte counts, of others what is appended to all of them."""
+    ml_pipeline.configure(log_max_bytes=MAX_BYTES, log_console="off")
+
+    def write(writer: int) -> None:
+        for number in range(3_000):
+            main_logger.info("%d:%d", writer, number)
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
+    with root_handlers():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    path = LOGS / "ml_pipeline.log"
+    rotated = rotated_files(path)
+    assert len(rotated) >= 4
+    sizes = [each.path.stat().st_size for each in rotated]
+    assert min(sizes) >= MAX_BYTES
+    said = [
+        json.loads(line)["message"]
+        for each in [*(each.path for each in rotated), path]
+        for line in each.read_bytes().splitlines()
+    ]
+    for writer in range(8):
+        own = [message for message in said if message.startswith(f"{writer}:")]
+        assert own == [f"{writer}:{number}" for number in range(3_000)]
+
+
+def test_a_file_offers_its_handle_while_it_has_room_to_spare(tmp_path: Path) -> None:
+    """It takes what was appended to all files for its own, and then looks how much it was."""
+    file = AppendFile(tmp_path / "x.log", Rotation(tmp_path, max_bytes=SPARE_BYTES + 10 * len(LINE)))
+    file.write(LINE)
+    file.tick(0.0, 1_000)
+    append(file, LINE)
+    file.tick(0.0, 1_000 + 9 * len(LINE))
+    append(file, LINE)
+    file.tick(0.0, 1_000 + 9 * len(LINE) + 1)
+    assert file.handle is None
+    file.write(LINE)  # looks: there are four
+    file.tick(0.0, 2_000)
+    file.tick(0.0, 2_000 + 6 * len(LINE))
+    append(file, LINE * 6)
+    file.tick(0.0, 2_000 + 6 * len(LINE) + 1)
+    file.write(LINE)
+    assert file.handle is None
+    file.close()
+    assert (tmp_path / "x.log").read_bytes() == LINE * 11
+
+
+def test_what_was_cut_off_under_it_is_no_part_of_the_next_line(tmp_path: Path) -> None:
+    """The next look finds that the last line has no end, whoever has written it."""
+    now = [1_000.0]
+    file = AppendFile(tmp_path / "x.log", monotonic=lambda: now[0])
+    file.write(LINE)
+    append(file, LINE)
+    os.truncate(file.path, 2 * len(LINE) - 5)
+    now[0] += 1
+    file.tick(now[0], 0)
+    file.write(LINE)
+    assert file.path.read_bytes() == LINE + LINE[:-5] + b"\n" + LINE
+    with file.path.open("ab") as theirs:
+        theirs.write(b"killed in the mid")
+    now[0] += 1
+    file.tick(now[0], 0)
+    file.write(LINE)
+    assert file.path.read_bytes().endswith(b"\nkilled in the mid\n" + LINE)
+    file.close()
+
+
+def test_a_line_that_the_kernel_takes_in_part_is_on_a_line_of_its_own() -> None:
+    """A limit of the kernel's on the size of files: what follows it is refused and counted, and written once it is lifted."""
+    program = """
+import pathlib, resource, signal
+import ml_pipeline
+from ml_pipeline import _runtime
+from ml_pipeline.config.logging_config import main_logger
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+ml_pipeline.configure(log_console="off", strict=False)
+for number in range(3):
+    main_logger.info("%d", number)
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+size = pathlib.Path("ml_pipeline/logs/ml_pipeline.log").stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
+main_logger.info("in part")
+main_logger.info("not at all")
+resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+main_logger.info("again")
+main_logger.info("and again")
+print(_runtime.tally.log_records_dropped["OSError"], _runtime.tally.log_records["ml_pipeline", "INFO"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "2 5\n"), done.stderr
+    assert done.stderr.count("File too large") == 1
+    lines = (LOGS / "ml_pipeline.log").read_bytes().splitlines()
+    assert [json.loads(line)["message"] for line in [*lines[:3], *lines[4:]]] == ["0", "1", "2", "again", "and again"]
+    assert re.fullmatch(rb'\{"timestam', lines[3])
+
+
+def test_a_handle_that_someone_closed_costs_the_lines_until_the_next_look() -> None:
+    """As a program does that closes every descriptor: one record is lost, and counted."""
+    ml_pipeline.configure(log_console="off", strict=False)
+    with root_handlers():
+        main_logger.info("one")
+        main_logger.info("two")
+        path = (LOGS / "ml_pipeline.log").resolve()
+        for descriptor in list(Path("/proc/self/fd").iterdir()):
+            if descriptor.resolve() == path:
+                os.close(int(descriptor.name))
+        main_logger.info("lost")
+        main_logger.info("three")
+    assert [json.loads(line)["message"] for line in path.read_bytes().splitlines()] == ["one", "two", "three"]
+    assert _runtime.tally.log_records_dropped == {"OSError": 1}
+    assert _runtime.tally.log_records["ml_pipeline", "INFO"] == 3
