@@ -148,7 +148,7 @@ class AuditTrail:
     def _forget(self) -> None:
         self._group = GroupCommit(self._commit)
         self._end = -1
-        self._day = 0
+        self._day = self._today = 0
         self._is_first = self._is_torn = False
 
     def _commit(self, bodies: list[bytes]) -> None:
@@ -210,7 +210,10 @@ class AuditTrail:
 
     def _is_set_aside(self, descriptor: int) -> bool:
         rotation = self._rotation
-        if rotation is None or not self._end or not rotation.is_due(self._end, self._day):
+        if rotation is None:
+            return False
+        self._today = rotation.today()
+        if not self._end or not rotation.is_due(self._end, self._day, self._today):
             return False
         with _runtime.guard("audit_rotation"):  # a file that cannot be set aside is written on
             self._head.settle()
@@ -226,7 +229,7 @@ class AuditTrail:
         if self._is_torn and bodies:
             content = b"\n" + content
         try:
-            rest = memoryview(content)
+            rest = content
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
             self._journal.keep(descriptor, content, self._end)
@@ -244,8 +247,7 @@ class AuditTrail:
             with _runtime.guard("audit"):  # the records are on disk, and a head that is behind is no harm
                 self._head.write(place)
                 self._journal.begin(self._end, place)
-            if self._rotation is not None:
-                self._day = self._rotation.today()
+            self._day = self._today
 
     def _expire(self) -> None:
         if self._retention_days is not None and self._rotation is not None:

@@ -38,6 +38,7 @@ SINK: Final = "logging_config"
 _TEXT: Final = frozenset({str})
 _SPECIAL: Final = frozenset({"action", "given", "exception"})
 """Names of details that `audit_fields` puts elsewhere."""
+_WHEREABOUTS: Final = ("pipeline", *_context.VARIABLES, "process", "thread")
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _NOTHING_GIVEN: Final[Mapping[str, Any]] = MappingProxyType({"context": _NOTHING})
 
@@ -110,43 +111,33 @@ class AuditCalls(logging.Logger):
             "operation_id": _operation_id(),
             "action": action,
         }
-        self._write(_encoded(**told) or audit_fields(**told))
+        self._write(_encoded(told) or audit_fields(**told))
 
 
-def _encoded(
-    *,
-    time: float,
-    action: str,
-    details: Mapping[str, Any],
-    object: str,  # noqa: A002 - as `audit_fields` has it
-    version: str,
-    result: str,
-    user_id: str | None,
-    **ids: str | None,
-) -> bytes | None:
+def _encoded(told: Mapping[str, Any]) -> bytes | None:
     """Encode what `audit_fields` makes of the same, from pieces that are known; None where that is not simple."""
-    redaction = current()
+    redaction, action, details = current(), told["action"], told["details"]
     if redaction.patterned or not action or not _SPECIAL.isdisjoint(details):
         return None
-    who = {"action": action, "object": object, "version": version, "result": result}
+    who = {"action": action, "object": told["object"], "version": told["version"], "result": told["result"]}
     context = without_empty({**who, **details})
     operation = context.pop("operation", None)
     if operation is not None and type(operation) is not str:
         return None
     try:
         where = _whereabouts(
-            pipeline=ids["pipeline"],
-            operation=_operation() if operation is None else operation,
-            operation_id=ids["operation_id"],
-            run_id=ids["run_id"],
-            user_id=user_id or process_user(),
-            trace_id=_trace_id(),
-            span_id=_span_id(),
-            process=os.getpid(),
-            thread=threading.current_thread().name,
+            told["pipeline"],
+            _operation() if operation is None else operation,
+            told["operation_id"],
+            told["run_id"],
+            told["user_id"] or process_user(),
+            _trace_id(),
+            _span_id(),
+            os.getpid(),
+            threading.current_thread().name,
         )
         before = b'{"timestamp":"%b","level":"INFO","logger":"audit","channel":"audit","message":%b,%b' % (
-            rfc3339(time).encode(),
+            rfc3339(told["time"]).encode(),
             orjson.dumps(action),
             where,
         )
@@ -156,9 +147,9 @@ def _encoded(
 
 
 @lru_cache(maxsize=1_000, typed=True)
-def _whereabouts(**fields: str | int | None) -> bytes:
-    """Encode, in the order of the line, what many lines have alike."""
-    return orjson.dumps(without_empty(fields))[1:-1]
+def _whereabouts(*values: str | int | None) -> bytes:
+    """Encode what many lines have alike."""
+    return orjson.dumps(without_empty(dict(zip(_WHEREABOUTS, values, strict=True))))[1:-1]
 
 
 def _further_up(options: dict[str, Any]) -> dict[str, Any]:

@@ -70,10 +70,14 @@ class OpenFile:
         since Linux 6.13 a file that was asked for it gets a new time at its next write, and that is more to wait for.
         """
         now = time.monotonic()
-        if now < self._look_at and self._handle is not None:
-            with contextlib.suppress(OSError):
-                if os.readlink(self._link) == self._name:  # noqa: PTH115 - a `Path` would cost as much as the call
-                    return True
+        try:
+            if now < self._look_at and os.readlink(self._link) == self._name:  # noqa: PTH115 - a `Path` costs as much
+                return True
+        except OSError:
+            self._look_at = 0.0
+        return self._is_found(now)
+
+    def _is_found(self, now: float) -> bool:
         if self._handle is None:
             return False
         self._link, self._name, self._look_at = f"/proc/self/fd/{self._handle.number}", "", 0.0

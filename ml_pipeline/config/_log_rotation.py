@@ -95,7 +95,7 @@ class Rotation:
         """How many bytes may be written to a file of this size before it is worth asking `is_due` again."""
         return self._max_bytes - size if size < self._max_bytes else self._max_bytes
 
-    def is_due(self, size: int, day: int) -> bool:
+    def is_due(self, size: int, day: int, today: int | None = None) -> bool:
         """Say whether a file is full, or of another day.
 
         A clock that is set back by less than a day goes on in the same file: two hosts whose clocks differ would take
@@ -104,8 +104,10 @@ class Rotation:
         Args:
             size: Of the file; an empty one is never due.
             day: The day of its lines.
+            today: The present day, if it is known.
         """
-        today = self.today()
+        if today is None:
+            today = self.today()
         return size > 0 and (size >= self._max_bytes or today > day or day - today > 1)
 
     def rotate(self, path: Path, held: os.stat_result, day: int) -> bool:
