@@ -33,8 +33,10 @@ _FLAGS: Final = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
 _LOOK_SECONDS: Final = 1.0
 _NOW: Final = float("-inf")
 _UNBOUNDED: Final = 1 << 62
-_SPARE_BYTES: Final = 1 << 18
-"""More than is appended to all files in a millisecond: where a file has less room, its bytes are counted exactly."""
+_MOST_BYTES_A_SECOND: Final = 1 << 30
+"""Nobody appends more by the handle: from the room that is left follows when a file has to be looked at."""
+_SPARE_BYTES: Final = _MOST_BYTES_A_SECOND // 1_000
+"""Where a file has less room, its bytes are counted: the time is told once in a millisecond."""
 _MOST_TRIES: Final = 100  # some file systems name a file by another number each time it is asked for
 _IDLE, _WRITING, _CLOSING = range(3)
 
@@ -70,7 +72,6 @@ class AppendFile(LineFile):
         "_on_look",
         "_room",
         "_rotation",
-        "_since",
         "_state",
         "_torn",
         "path",
@@ -101,16 +102,13 @@ class AppendFile(LineFile):
         self._torn = False
         self._full_at: float = _UNBOUNDED
         self._room: float = _UNBOUNDED  # less what was appended by the handle
-        self._since: int | None = None  # how much had been appended to all files at the last look
         self._look_at = _NOW
         self._day = 0
 
-    def tick(self, now: float, appended: int) -> None:
-        """Have no line appended by the handle until the file has been looked at, if that is due, or it may be full."""
-        if self._since is None:
-            self._since = appended
-        if now >= self._look_at or appended - self._since > self._room - _SPARE_BYTES:
-            self.handle, self._look_at = None, _NOW
+    def tick(self, now: float) -> None:
+        """Take the handle back until the file has been looked at, if that is due by ``time.monotonic``."""
+        if now >= self._look_at:
+            self.handle = None
 
     def finish(self, rest: bytes) -> None:
         """Write what a disk that is filling has not taken of a line; the file is looked at before the next one."""
@@ -220,8 +218,10 @@ class AppendFile(LineFile):
                 self._shut()
                 handle, held = self._open()
             self._room = rotation.room(held.st_size)
-        self._full_at, self._since = held.st_size + self._room, None
-        self._look_at = self._monotonic() + min(_LOOK_SECONDS, left_today, self.stall.seconds)
+        self._full_at = held.st_size + self._room
+        spared = self._room - _SPARE_BYTES
+        filled = spared / _MOST_BYTES_A_SECOND if spared > 0 else _UNBOUNDED
+        self._look_at = self._monotonic() + min(_LOOK_SECONDS, left_today, self.stall.seconds, filled)
         if self._on_look is not None:
             self._on_look()
         return handle

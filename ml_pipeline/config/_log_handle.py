@@ -78,13 +78,8 @@ class LineFile:
         """
         raise NotImplementedError
 
-    def tick(self, now: float, appended: int) -> None:
-        """Hear in every millisecond that has lines, as who appends neither reads a clock nor counts by files.
-
-        Args:
-            now: The time, by ``time.monotonic``.
-            appended: How many bytes were appended until now, to this file and all others together.
-        """
+    def tick(self, now: float) -> None:
+        """Hear the time, by ``time.monotonic``, in every millisecond that has lines: who appends reads no clock."""
 
     def write(self, line: bytes) -> None:
         """Take a line.

@@ -17,8 +17,8 @@ from ml_pipeline.config._log_rotation import Rotation, rotated_files
 from ml_pipeline.config.logging_config import main_logger
 from tests.config.test_log_fast import LOGS, root_handlers
 
-MAX_BYTES = 1_000_000
-SPARE_BYTES = 1 << 18
+MAX_BYTES = 2_000_000
+SPARE_BYTES = (1 << 30) // 1_000
 LINE = b"a line of twenty by\n"
 
 
@@ -34,7 +34,7 @@ def test_threads_fill_files_and_lose_nothing() -> None:
     ml_pipeline.configure(log_max_bytes=MAX_BYTES, log_console="off")
 
     def write(writer: int) -> None:
-        for number in range(3_000):
+        for number in range(5_000):
             main_logger.info("%d:%d", writer, number)
 
     threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
@@ -55,28 +55,31 @@ def test_threads_fill_files_and_lose_nothing() -> None:
     ]
     for writer in range(8):
         own = [message for message in said if message.startswith(f"{writer}:")]
-        assert own == [f"{writer}:{number}" for number in range(3_000)]
+        assert own == [f"{writer}:{number}" for number in range(5_000)]
 
 
 def test_a_file_offers_its_handle_while_it_has_room_to_spare(tmp_path: Path) -> None:
-    """It takes what was appended to all files for its own, and then looks how much it was."""
-    file = AppendFile(tmp_path / "x.log", Rotation(tmp_path, max_bytes=SPARE_BYTES + 10 * len(LINE)))
+    """It is looked at before it can be full, however much is appended until then."""
+    now = [1_000.0]
+    room = 2 * SPARE_BYTES
+    file = AppendFile(tmp_path / "x.log", Rotation(tmp_path, max_bytes=room), monotonic=lambda: now[0])
     file.write(LINE)
-    file.tick(0.0, 1_000)
+    now[0] += 0.0009
+    file.tick(now[0])
     append(file, LINE)
-    file.tick(0.0, 1_000 + 9 * len(LINE))
-    append(file, LINE)
-    file.tick(0.0, 1_000 + 9 * len(LINE) + 1)
+    now[0] += 0.0002
+    file.tick(now[0])
     assert file.handle is None
-    file.write(LINE)  # looks: there are four
-    file.tick(0.0, 2_000)
-    file.tick(0.0, 2_000 + 6 * len(LINE))
-    append(file, LINE * 6)
-    file.tick(0.0, 2_000 + 6 * len(LINE) + 1)
     file.write(LINE)
-    assert file.handle is None
+    append(file, LINE * (SPARE_BYTES // len(LINE)))
+    now[0] += 0.0011
+    file.write(LINE)
+    assert file.handle is None, "each byte counts now"
+    while not rotated_files(file.path):
+        file.write(LINE)
     file.close()
-    assert (tmp_path / "x.log").read_bytes() == LINE * 11
+    (rotated,) = rotated_files(file.path)
+    assert room <= rotated.path.stat().st_size < room + len(LINE)
 
 
 def test_what_was_cut_off_under_it_is_no_part_of_the_next_line(tmp_path: Path) -> None:
@@ -87,13 +90,13 @@ def test_what_was_cut_off_under_it_is_no_part_of_the_next_line(tmp_path: Path) -
     append(file, LINE)
     os.truncate(file.path, 2 * len(LINE) - 5)
     now[0] += 1
-    file.tick(now[0], 0)
+    file.tick(now[0])
     file.write(LINE)
     assert file.path.read_bytes() == LINE + LINE[:-5] + b"\n" + LINE
     with file.path.open("ab") as theirs:
         theirs.write(b"killed in the mid")
     now[0] += 1
-    file.tick(now[0], 0)
+    file.tick(now[0])
     file.write(LINE)
     assert file.path.read_bytes().endswith(b"\nkilled in the mid\n" + LINE)
     file.close()

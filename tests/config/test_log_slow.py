@@ -305,7 +305,7 @@ def test_the_write_after_a_slow_one_is_timed(tmp_path: Path) -> None:
     file.write(b"1\n")
     assert file.handle is not None
     now[0] += 0.5  # in that write, or in none
-    file.tick(now[0], 0)
+    file.tick(now[0])
     assert file.handle is None
     file.write(b"2\n")
     assert file.handle is not None
