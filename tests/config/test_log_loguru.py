@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from loguru import logger as theirs
 
 import ml_pipeline
 from ml_pipeline import _runtime
@@ -111,18 +112,17 @@ def test_what_is_no_record_raises_nothing(broken: dict[str, Any]) -> None:
 
 
 def test_the_real_loguru() -> None:
-    """Where it is installed: `add`, `bind`, `contextualize` and `opt(exception=…)`."""
-    loguru = pytest.importorskip("loguru")
-    loguru.logger.remove()
-    number = loguru.logger.add(capture_sink, level="INFO")
+    """One line brings its records in: those of `bind` with their fields, those of `exception` with the exception."""
+    theirs.remove()
+    number = theirs.add(capture_sink, level="INFO")
     with operation_logger.operation("custom", "work") as op:
-        loguru.logger.debug("no")
-        loguru.logger.bind(rows=3).info("hello {}", "you")
+        theirs.debug("no")
+        theirs.bind(rows=3).info("hello {}", "you")
         try:
             int("x")
         except ValueError:
-            loguru.logger.exception("failed")
-    loguru.logger.remove(number)
+            theirs.exception("failed")
+    theirs.remove(number)
     first, second = [line for line in _lines() if line["logger"] == __name__]
     assert (first["message"], first["context"], first["operation_id"]) == ("hello you", {"rows": 3}, op.operation_id)
     assert first["function"] == "test_the_real_loguru"
