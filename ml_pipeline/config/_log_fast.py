@@ -92,7 +92,10 @@ class Aim(NamedTuple):
 # A plain tuple is taken apart five times faster than a named one: the level's name, the name shown, the bytes from the
 # second's fraction to the message, the files, and the cell that counts the records of them all.
 _Target: TypeAlias = tuple[str, str, bytes, tuple[LineFile, ...], list[int]]
-_NONE: Final[tuple[LineFile, ...]] = ()
+_Failed: TypeAlias = tuple[tuple[LineFile, Exception], ...]
+_NONE: Final[_Failed] = ()
+_OFTEN: Final = 255
+"""After so many records of one target, and one, the files hear the time even if the clock stands."""
 
 
 class ShortWay:
@@ -236,33 +239,38 @@ class ShortWay:
             handle = file.handle
             try:
                 if handle is None:
-                    if not file.quick(line) and not self._has_written(file, line):
-                        failed = (*failed, file)
+                    if not file.quick(line):
+                        failed = _with(failed, file, _runtime.attempt(file.write, line)[1])
                 elif (written := _append(handle.number, line)) != size:
                     file.finish(line[written:])
             except OSError as error:
-                failed = (*failed, file)
                 if handle is not None:
+                    if error.errno is None:  # not the kernel's: a signal handler has raised it
+                        raise
                     file.finish(b"")
-                self._lost(error)
+                failed = _with(failed, file, error)
         if failed:
-            self._count_others(logger, level, failed)
+            self._lose(logger, level, files, failed)
         else:
-            count[0] += 1
+            count[0] = written = count[0] + 1
+            if not written & _OFTEN:
+                self._tick()
         if self._show is not None:
             self._show(created, level_name, shown, message)
         return True
 
-    def _has_written(self, file: LineFile, line: bytes) -> bool:
-        failed = _runtime.attempt(file.write, line)[1]
-        if failed is not None:
-            self._lost(failed)
-        return failed is None
+    def _lose(self, logger: logging.Logger, level: int, files: tuple[LineFile, ...], failed: _Failed) -> None:
+        """Count the files that have the line, and tell of the others."""
+        for file, (channel, _) in zip(files, self._aim(logger.name, level).files, strict=False):  # a name may be new
+            if file not in dict(failed):
+                _runtime.tally.log_records.cell((channel, logging.getLevelName(level)))[0] += 1
+        for _, error in failed:
+            self._lost(error)
 
-    def _count_others(self, logger: logging.Logger, level: int, failed: tuple[LineFile, ...]) -> None:
-        for channel, file in self._aim(logger.name, level).files:
-            if file not in failed:
-                _runtime.tally.log_records[channel, logging.getLevelName(level)] += 1
+    def _tick(self) -> None:
+        now = _monotonic()
+        for file in list(self._files):
+            file.tick(now)
 
     def _learn_target(self, logger: logging.Logger, level: int) -> _Target:
         name = logging.getLevelName(level)
@@ -334,12 +342,14 @@ class ShortWay:
         moment, fraction = b'{"timestamp":"' + text[:-4], text[-4:-1]
         second = float(math.floor(created))
         milliseconds = (created - second) * 1e6 // 1_000 * 1_000
-        now = _monotonic()
-        for file in list(self._files):
-            file.tick(now)
+        self._tick()
         if (created - second) * 1e6 - milliseconds < _NEXT_MILLISECOND:
             self._moment = second, milliseconds, moment
         return moment, fraction
+
+
+def _with(failed: _Failed, file: LineFile, error: Exception | None) -> _Failed:
+    return failed if error is None else (*failed, (file, error))
 
 
 def _taken_apart(extra: dict[Any, Any]) -> tuple[str | None, str | None, dict[Any, Any]]:

@@ -207,7 +207,7 @@ class AppendFile(LineFile):
         handle, held = self._held() or self._open()
         is_file = handle.is_regular
         if is_file and held.st_size != self._full_at - self._room:  # others wrote to it, or have cut it
-            self._torn = bool(ends_torn(self.path, held))
+            self._torn = bool(ends_torn(self.path, held, unseen=self._torn))
         rotation = self._rotation
         left_today: float = _UNBOUNDED
         if rotation is not None and is_file:

@@ -90,7 +90,7 @@ class LineFile:
         raise NotImplementedError
 
 
-def ends_torn(path: Path, held: os.stat_result) -> bool | None:
+def ends_torn(path: Path, held: os.stat_result, *, unseen: bool = False) -> bool | None:
     """Say whether a file's last line has no end, because its writer was killed or the disk was full.
 
     A line that another process is writing at this moment is waited for, or it would be taken for a torn one: a write
@@ -99,19 +99,23 @@ def ends_torn(path: Path, held: os.stat_result) -> bool | None:
     Args:
         path: Where the file lies.
         held: The file that is meant.
+        unseen: What to answer where the file cannot be read, though it may be written: to this user, or because the
+            process has no descriptor left.
 
     Returns:
-        Whether it has none; False where it may be written and not read, and None if it does not lie there any more.
-
-    Raises:
-        OSError: If it cannot be read.
+        Whether it has none; None if the file does not lie there any more.
     """
+    try:
+        return _ends_torn(path, held)
+    except OSError:
+        return unseen
+
+
+def _ends_torn(path: Path, held: os.stat_result) -> bool | None:
     try:
         file = path.open("rb", buffering=0)
     except FileNotFoundError:
         return None
-    except PermissionError:
-        return False
     with file:
         while os.path.samestat(os.fstat(file.fileno()), held):
             end = file.seek(0, os.SEEK_END)

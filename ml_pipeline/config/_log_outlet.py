@@ -62,7 +62,7 @@ class Outlet:
             self.short = ShortWay(settings.name, redaction.hides, self._aim, show, _lost, ours=ours, deaf=deaf)
         for channel in CHANNELS.keys() - {AUDIT}:
             for level in _ALARMING:  # a counter that is born at 1 never satisfies `increase() > 0`
-                _runtime.tally.log_records[channel, level] += 0
+                _runtime.tally.log_records.cell((channel, level))
 
     def write(self, record: logging.LogRecord) -> None:
         """Write a record to the files of its channel, and to the console."""
@@ -117,7 +117,7 @@ class Outlet:
     def _append(self, channel: str, record: logging.LogRecord, line: bytes) -> None:
         with _runtime.guard("logging_config", _count_dropped):
             self._file(channel, record.levelno).write(line)
-            _runtime.tally.log_records[channel, record.levelname] += 1
+            _runtime.tally.log_records.cell((channel, record.levelname))[0] += 1
 
     def _show(self, text: Callable[[bool], str]) -> None:
         if self._console == "off" or (self._console == "auto" and _root_shows()):

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+
+import pytest
 
 import ml_pipeline
 from ml_pipeline import _runtime
+from ml_pipeline.config import _log_fast
+from ml_pipeline.config._log_buffer import UrgentFile
 from ml_pipeline.config._log_files import AppendFile
 from ml_pipeline.config._log_rotation import Rotation, rotated_files
+from ml_pipeline.config._log_slow import SlowWrite
 from ml_pipeline.config.logging_config import main_logger
 from tests.config.test_log_fast import LOGS, root_handlers
 
@@ -129,6 +136,115 @@ print(_runtime.tally.log_records_dropped["OSError"], _runtime.tally.log_records[
     lines = (LOGS / "ml_pipeline.log").read_bytes().splitlines()
     assert [json.loads(line)["message"] for line in [*lines[:3], *lines[4:]]] == ["0", "1", "2", "again", "and again"]
     assert re.fullmatch(rb'\{"timestam', lines[3])
+
+
+def test_a_file_that_is_open_takes_lines_without_a_descriptor_to_spare() -> None:
+    """The look at its end needs one, and does without."""
+    program = """
+import os, resource
+import ml_pipeline
+from ml_pipeline import _runtime
+from ml_pipeline.config.logging_config import main_logger
+ml_pipeline.configure(log_console="off", strict=False, log_max_bytes=3_000_000)
+main_logger.info("first")
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = []
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+for number in range(5_000):  # looked at now and then, as it fills
+    main_logger.info("%d", number)
+for descriptor in held:
+    os.close(descriptor)
+print(dict(_runtime.tally.log_records_dropped))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{}\n", "")
+    lines = (LOGS / "ml_pipeline.log").read_bytes().splitlines()
+    assert [json.loads(line)["message"] for line in lines] == ["first", *map(str, range(5_000))]
+
+
+def test_a_torn_line_is_known_where_the_file_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written in part by this process has no end, whether that can be seen or not."""
+    file = AppendFile(tmp_path / "x.log")
+    file.write(LINE)
+    refused = iter([OSError(errno.ENOSPC, "full")])
+    handle = file.handle
+    assert handle is not None
+    assert os.write(handle.number, b"in p") == 4
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", lambda *_: (_ for _ in ()).throw(next(refused)))
+        with pytest.raises(OSError, match="full"):
+            file.finish(b"art\n")
+    with monkeypatch.context() as rights:
+        rights.setattr(Path, "open", lambda *_, **__: (_ for _ in ()).throw(PermissionError(errno.EACCES, "denied")))
+        file.write(LINE)
+    assert file.path.read_bytes() == LINE + b"in p\n" + LINE
+    file.close()
+
+
+def test_a_clock_that_stands_keeps_no_file_from_being_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of programs stop it; then the files hear the time by the number of records."""
+    ml_pipeline.configure(log_max_bytes=MAX_BYTES, log_console="off")
+    monkeypatch.setattr(time, "time", lambda: 1_768_469_425.25)
+    with root_handlers():
+        for number in range(30_000):
+            main_logger.info("%d %s", number, "x" * 100)
+    sizes = [each.path.stat().st_size for each in rotated_files(LOGS / "ml_pipeline.log")]
+    assert sizes
+    assert max(sizes) < MAX_BYTES + SPARE_BYTES
+
+
+def test_under_strict_the_other_files_have_the_line_and_count_it() -> None:
+    """The error goes on afterwards."""
+    ml_pipeline.configure(log_console="off", strict=True)
+    (LOGS / "errors.log").mkdir(parents=True)
+    with root_handlers():
+        for _ in range(3):
+            with pytest.raises(IsADirectoryError):
+                main_logger.error("broken")
+    assert len((LOGS / "ml_pipeline.log").read_bytes().splitlines()) == 3
+    assert _runtime.tally.log_records["ml_pipeline", "ERROR"] == 3
+    assert _runtime.tally.log_records["errors", "ERROR"] == 0
+
+
+def test_a_buffer_that_takes_no_more_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lines are dropped, each counted once, and as dropped."""
+    ml_pipeline.configure(log_console="off", strict=False, log_mode="buffered")
+    full = SlowWrite("a rule", "a value", "a remedy")
+
+    def refuse(self: UrgentFile, line: bytes) -> bool:
+        raise full
+
+    monkeypatch.setattr(UrgentFile, "quick", refuse)
+    with root_handlers():
+        main_logger.error("dropped")
+    assert _runtime.tally.log_records_dropped == {"SlowWrite": 2}
+    assert _runtime.tally.log_records["ml_pipeline", "ERROR"] == 0
+    assert _runtime.tally.log_records["errors", "ERROR"] == 0
+
+
+def test_what_a_signal_handler_raises_goes_on_to_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time limit is an `OSError` too, and no fault of the file's."""
+    ml_pipeline.configure(log_console="off", strict=False)
+
+    def interrupted(descriptor: int, line: bytes) -> int:
+        os.write(descriptor, line)
+        raise TimeoutError("too late")
+
+    monkeypatch.setattr(_log_fast, "_monotonic", lambda: 0.0)  # no look is due in between
+    with root_handlers():
+        main_logger.info("one")
+        with monkeypatch.context() as clock:
+            clock.setattr(_log_fast, "_append", interrupted)
+            with pytest.raises(TimeoutError, match="too late"):
+                main_logger.info("two")
+        main_logger.info("three")
+    lines = (LOGS / "ml_pipeline.log").read_bytes().splitlines()
+    assert [json.loads(line)["message"] for line in lines] == ["one", "two", "three"]
+    assert _runtime.tally.log_records_dropped == {}
 
 
 def test_a_handle_that_someone_closed_costs_the_lines_until_the_next_look() -> None:
