@@ -233,7 +233,7 @@ class ShortWay:
                 line = _joined((moment, fraction, head, said, ids, site, origin, named, fields, b"}\n"))
         except REFUSALS:
             return False
-        # Appended here, for a call takes a third of the time that it does.
+        # Appended here, as a call takes a third of the time that this does.
         size, failed = len(line), _NONE
         for file in files:
             handle = file.handle
@@ -252,8 +252,8 @@ class ShortWay:
         if failed:
             self._lose(logger, level, files, failed)
         else:
-            count[0] = written = count[0] + 1
-            if not written & _OFTEN:
+            count[0] = records = count[0] + 1
+            if not records & _OFTEN:
                 self._tick()
         if self._show is not None:
             self._show(created, level_name, shown, message)
