@@ -261,10 +261,11 @@ class ShortWay:
 
     def _lose(self, logger: logging.Logger, level: int, files: tuple[LineFile, ...], failed: _Failed) -> None:
         """Count the files that have the line, and tell of the others."""
+        errors = dict(failed)
         for file, (channel, _) in zip(files, self._aim(logger.name, level).files, strict=False):  # a name may be new
-            if file not in dict(failed):
+            if file not in errors:
                 _runtime.tally.log_records.cell((channel, logging.getLevelName(level)))[0] += 1
-        for _, error in failed:
+        for error in errors.values():
             self._lost(error)
 
     def _tick(self) -> None:

@@ -309,6 +309,14 @@ def test_the_write_after_a_slow_one_is_timed(tmp_path: Path) -> None:
     assert file.handle is None
     file.write(b"2\n")
     assert file.handle is not None
+    now[0] += 0.5
+    file.tick(now[0])
+    assert file.handle is None
+    assert not file.stall.is_on
+    file.stall.judge(0.5)
+    assert not file.stall.is_on
+    file.stall.judge(0.6)
+    assert file.handle is None
     file.close()
 
 
